@@ -90,13 +90,22 @@ def serve(
     ] = False,
 ) -> None:
     """Run the API."""
-    from app.main import create_app  # this import takes a second, and no other command needs it
+    from app.http.metrics import open_listener  # these imports take a second, and no other command needs them
+    from app.main import create_app
 
     with report_refusals():
         loaded = settings.load(ApiSettings)
         asyncio.run(checks.require_own_deployment(loaded))
+        has_metrics = loaded.metrics_port != 0 and not only_webhooks
         uvicorn.run(
-            create_app(loaded, only_webhooks=only_webhooks, on_open=_exclude_from_garbage_collection),
+            create_app(
+                loaded,
+                only_webhooks=only_webhooks,
+                on_open=_exclude_from_garbage_collection,
+                metrics_listener=open_listener(loaded.metrics_host, loaded.metrics_port)
+                if has_metrics
+                else None,
+            ),
             host=host,
             port=port,
             loop="uvloop",

@@ -1,5 +1,6 @@
 """Composes the API: builds an ASGI application from the settings, and keeps its clients open while it runs."""
 
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -35,6 +36,7 @@ from app.http.client_address import find_client_address
 from app.http.error_responses import request_id
 from app.http.graphql import GraphQLEndpoint
 from app.http.language import pick_language
+from app.http.metrics import serve_metrics
 from app.http.middleware import EXCEPTION_HANDLERS, edge_middleware
 from app.http.rejection_counts import Rejections
 from app.http.subtitles import Subtitles
@@ -109,11 +111,13 @@ def create_app(
     only_webhooks: bool = False,
     socket_limits: SocketLimits | None = None,
     on_open: Callable[[], None] = lambda: None,
+    metrics_listener: socket.socket | None = None,
 ) -> Starlette:
     """Return the API. The API's start raises AppError if the database or the bucket is unreachable or belongs to
     another deployment.
 
-    `only_webhooks` leaves out GraphQL. `on_open` is called when all clients are open, before the first request.
+    `only_webhooks` leaves out GraphQL. `on_open` is called when all clients are open, before the first request. The API
+    serves its metrics at `metrics_listener`, apart from its requests.
     """
     parts = _parts(settings)
     services = _services(settings, parts)
@@ -125,7 +129,6 @@ def create_app(
             Route("/webhooks/livekit", webhook.__call__, methods=["POST"]),
             Route("/health/live", health.live),
             Route("/health/ready", health.Ready(parts.database).__call__),
-            Route("/metrics", health.Metrics(parts.leader).__call__),
         ],
         middleware=edge_middleware(
             allowed_origins=settings.allowed_origins,
@@ -138,7 +141,16 @@ def create_app(
             _open,
             settings,
             parts,
-            [parts.rejections, parts.leader, *([] if only_webhooks else [parts.feed])],
+            [
+                parts.rejections,
+                parts.leader,
+                *([] if only_webhooks else [parts.feed]),
+                *(
+                    []
+                    if metrics_listener is None
+                    else [serve_metrics(parts.leader, parts.database, metrics_listener)]
+                ),
+            ],
             on_open,
         ),
         exception_handlers=EXCEPTION_HANDLERS,

@@ -227,6 +227,7 @@ def _describe(
             "LIVEKIT_API_KEY": "demo",
             "LIVEKIT_API_SECRET": keys.livekit_secret,
             "ALLOWED_ORIGINS": ",".join(allowed_origins),
+            "METRICS_PORT": "0",  # several stacks can run on one machine
         },
     )
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 
 from app.alerts import store
-from app.alerts.model import FROM_ROWS, AlertKind, AlertStatus, ChangedAlerts, Finding
+from app.alerts.model import FROM_ROWS, AlertKind, AlertStatus, ChangedAlerts, Finding, OpenAlerts
 from app.errors import Timeout
 from app.identity import permissions
 from app.postgres.composer import Row
@@ -51,12 +51,16 @@ class Alerts:
             changed = await store.replace_alerts(tx, kind, findings)
         _log(kind, changed)
 
+    async def watch_leader(self) -> None:
+        """Open or close the alert that no worker leads. Raises AppError."""
+        async with self._database.as_service("keep_alerts") as tx:
+            await store.watch_leader(tx)
+
     async def evaluate(self) -> None:
         """Open and close the alerts with causes that the stored rows show, and the alert about a missing leader. If the
         statement of one kind fails, the other kinds are evaluated all the same. Raises AppError and psycopg.Error.
         """
-        async with self._database.as_service("keep_alerts") as tx:
-            await store.watch_leader(tx)
+        await self.watch_leader()
         failure: Timeout | psycopg.Error | None = None
         for kind in FROM_ROWS:
             try:
@@ -100,3 +104,9 @@ async def report_unreadable_transcripts(database: Database, recording_ids: Seque
     """Open the alert about transcripts that a search could not decrypt, as the API. Raises AppError."""
     async with database.as_service("keep_alerts") as tx:
         await store.report_unreadable_transcripts(tx, recording_ids)
+
+
+async def count_open(database: Database) -> list[OpenAlerts]:
+    """Return the open alerts of each kind that has some, as the API or the worker. Raises AppError."""
+    async with database.as_service("keep_alerts") as tx:
+        return await store.count_open(tx)

@@ -17,7 +17,30 @@ REPEAT_SECONDS: Final = 60
 
 def define_periodic_tasks(alerts: Alerts) -> list[PeriodicTask]:
     """Return the task that evaluates the alerts."""
-    return [PeriodicTask("keep_alerts", EVALUATE_SECONDS, alerts.evaluate)]
+    evaluation = Evaluation(alerts)
+    return [PeriodicTask("keep_alerts", EVALUATE_SECONDS, evaluation.run, evaluation.begin)]
+
+
+class Evaluation:
+    """Evaluates the alerts, but not in the first run of a new leader. Work that waited while no worker led, such as
+    events to seal, would otherwise open alerts just before the leader does it.
+    """
+
+    def __init__(self, alerts: Alerts) -> None:
+        self._alerts = alerts
+        self._is_first = True
+
+    def begin(self) -> None:
+        """Note that this process has become the leader."""
+        self._is_first = True
+
+    async def run(self) -> None:
+        """Evaluate the alerts. Raises as `Alerts.evaluate`."""
+        if self._is_first:
+            self._is_first = False
+            await self._alerts.watch_leader()
+        else:
+            await self._alerts.evaluate()
 
 
 class FailingTasks:

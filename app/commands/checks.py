@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import httpx
 from pydantic import SecretStr
 
+from app.alerts.service import count_open
 from app.audit.publishing.checks import require_published
 from app.audit.sealing.checks import require_sealed
 from app.audit.verification.checks import require_consistent_checkpoints
@@ -132,6 +133,7 @@ def _list_worker_checks(settings: WorkerSettings) -> list[_Check]:
         _Check("the recorder's bucket key", lambda: _check_recorder_key(settings)),
         _Check("root keys", lambda: _check_root_keys(settings.worker_database_url, settings.keyring)),
         _Check("leader", lambda: _check_leader(settings.worker_database_url)),
+        _Check("alerts", lambda: _check_alerts(settings.worker_database_url)),
         _Check("sign-ins", lambda: _check_sign_ins(settings.worker_database_url), note=_SIGN_INS_NOTE),
         _Check("audit log", lambda: _check_audit_log(settings.worker_database_url), _COUNT_SECONDS),
         _Check("published audit log", lambda: _check_published_log(settings)),
@@ -188,6 +190,19 @@ async def _check_leader(url: SecretStr) -> None:
         await database.close()
     if found.is_overdue:
         raise UpstreamFailed("nobody_leads", what=str(found))
+
+
+async def _check_alerts(url: SecretStr) -> None:
+    """Raise an error if an alert is open."""
+    database = Database(url.get_secret_value(), application="resguardo-check", max_size=1)
+    try:
+        await database.open()
+        found = await count_open(database)
+    finally:
+        await database.close()
+    if found:
+        counts = (f"{one.kind} ({one.open_count}, since {one.opened_at:%Y-%m-%d %H:%M:%SZ})" for one in found)
+        raise Conflict("alerts_open", what=", ".join(counts))
 
 
 async def _check_sign_ins(url: SecretStr) -> None:

@@ -1,7 +1,6 @@
-"""The routes `GET /health/live`, `GET /health/ready` and `GET /metrics`, which report on the process, its database,
-and the leading worker.
+"""The routes `GET /health/live` and `GET /health/ready`, which report on the process and its database.
 
-Everyone may call the health and metrics routes without a token. Only one database query runs at a time, and all
+Everyone may call the health routes without a token. Only one database query runs at a time, and all
 callers that wait for it get the same answer.
 """
 
@@ -10,10 +9,9 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from app.errors import AppError
-from app.jobs.leader_watch import LeaderWatch
 from app.postgres.database import Database
 
 READY_SECONDS = 1.2
@@ -21,20 +19,10 @@ READY_SECONDS = 1.2
 difference.
 """
 
-_METRICS = """\
-# HELP resguardo_leader_present Whether a worker leads, which means that it runs the periodic tasks.
-# TYPE resguardo_leader_present gauge
-resguardo_leader_present {present}
-# HELP resguardo_unled_seconds Seconds since a worker last led, by the database's clock.
-# TYPE resguardo_unled_seconds gauge
-resguardo_unled_seconds {seconds}
-"""
-
-
 _Answer = TypeVar("_Answer")
 
 
-class _Shared(Generic[_Answer]):
+class SharedQuery(Generic[_Answer]):
     """Runs a query once for all callers that wait for its answer at the same time."""
 
     def __init__(self, ask: Callable[[], Awaitable[_Answer]]) -> None:
@@ -59,7 +47,7 @@ class Ready:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._reason = _Shared(self._find_reason)
+        self._reason = SharedQuery(self._find_reason)
 
     async def __call__(self, _: Request) -> Response:
         """Answer 200 if the database is ready, or 503 with the code of the reason, within two seconds."""
@@ -74,22 +62,3 @@ class Ready:
         except AppError as error:
             return error.reason
         return None
-
-
-class Metrics:
-    """The route `GET /metrics`, which answers in the text format of Prometheus."""
-
-    def __init__(self, watch: LeaderWatch) -> None:
-        self._found = _Shared(watch.read)
-
-    async def __call__(self, _: Request) -> Response:
-        """Answer 200, or 503 with the code of the reason. The metric `resguardo_unled_seconds` is `NaN` if no
-        worker has ever been the leader.
-        """
-        try:
-            found = await self._found.answer()
-        except AppError as error:
-            return JSONResponse({"status": "unavailable", "reason": error.reason}, status_code=503)
-        seconds = "NaN" if found.seconds is None else f"{found.seconds:.3f}"
-        text = _METRICS.format(present=int(found.seconds == 0), seconds=seconds)
-        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")

@@ -99,6 +99,18 @@ class ApiSettings(
         le=65_536,
         description="The maximum number of open requests of one client address in a process.",
     )
+    metrics_host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="The address at which `resguardo serve` answers `GET /metrics`. The metrics need no token, so "
+        "everyone who reaches another address than loopback can read them.",
+    )
+    metrics_port: int = Field(
+        9464,
+        ge=0,
+        le=65_535,
+        description="The port of METRICS_HOST. 0: no metrics. Two API processes on one machine need two ports.",
+    )
     r2_price_gb_month: float = Field(
         0.015,
         ge=0,

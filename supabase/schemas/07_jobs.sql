@@ -30,8 +30,6 @@ values
 ('make_clip', 'media', '{}'),
 ('make_thumbnail', 'media', '{}');
 
-create index procrastinate_events_failed_idx on jobs.procrastinate_events (at) where type = 'failed';
-
 -- Queues a job of the given task within the caller's transaction; the job has one id as its argument. The worker
 -- never runs two jobs of one task for the same id at once.
 create function private.defer_job(task text, argument uuid) returns void

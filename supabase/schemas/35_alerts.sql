@@ -273,9 +273,12 @@ begin
                     array_agg(distinct (j.args ->> 'id')::uuid)
                     filter (where j.args ->> 'id' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'), '{}'
                 )
-            from jobs.procrastinate_events as e
-            inner join jobs.procrastinate_jobs as j on j.id = e.job_id
-            where e.type = 'failed' and e.at > moment - interval '1 day'
+            from (
+                select n.id, n.task_name, n.args, n.status
+                from jobs.procrastinate_jobs as n order by n.id desc limit 10000
+            ) as j
+            inner join jobs.procrastinate_events as e on e.job_id = j.id
+            where j.status = 'failed' and e.type = 'failed' and e.at > moment - interval '1 day'
             group by j.task_name;
     end case;
 end

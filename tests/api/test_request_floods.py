@@ -24,9 +24,12 @@ from starlette.types import Message
 from app.errors import UpstreamFailed
 from app.http import health
 from app.http.address_limit import AddressLimit, connecting_limit
+from app.http.metrics import Metrics
 from app.http.websocket_connections import SubscriptionEndpoint
 from app.http.websocket_sessions import Connected
+from app.jobs.leader_watch import LeaderWatch
 from app.main import create_app
+from app.postgres.database import Database as Pool
 from app.transcripts import encryption
 from app.transcripts.search import service as search_service
 from tests.api import documents
@@ -300,13 +303,17 @@ WATCH = (
 
 
 async def test_flood_of_metrics_requests_causes_one_query(harness: ApiHarness, other_doctor: Person) -> None:
-    flood = [harness.http.get("/metrics") for _ in range(FLOOD)]
+    database = Pool(harness.database.api_url, application="resguardo-api")
+    metrics = Metrics(LeaderWatch(database, clock=lambda: 0.0), database)
+    request = Request(_scope("127.0.0.1", "/metrics"))
+    flood = [metrics(request) for _ in range(FLOOD)]
     table: LiteralString = "lock table private.leadership in access exclusive mode"
     async with held(harness, table) as holding, flooding(flood, holding) as tasks:
         await until_waiting(harness, 1)
         async with asyncio.timeout(SERVED_SECONDS):
             assert (await other_doctor.ask(documents.VIEWER))["role"] == "CLINICIAN"
         assert await waiting(harness) == 1
+    await database.close()
     assert {task.result().status_code for task in tasks} == {200}
 
 

@@ -283,6 +283,7 @@ def test_check_prints_each_problem_with_a_remedy_and_no_secret(
                     "database",
                     "root keys",
                     "leader",
+                    "alerts",
                     "sign-ins",
                     "audit log",
                     "published audit log",
