@@ -9288,8 +9288,10 @@ end
 $$;
 
 -- Opens the alert of this kind and key, or, if it is open already, stores that its cause was found again, and with
--- which ids. Returns the id of the alert. A new alert is announced.
-create function private.open_alert(kind text, key text, entity_type text, ids uuid[]) returns uuid
+-- which ids. Returns the id of the alert, and whether the call opened it. The transaction that opens an alert also
+-- queues its webhook event.
+create function private.store_alert(kind text, key text, entity_type text, ids uuid[])
+returns table (alert_id uuid, is_new boolean)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -9297,21 +9299,32 @@ declare
     moment constant timestamptz := private.now();
     found_ids constant uuid[] := (
         select coalesce(array_agg(distinct e.id order by e.id), '{}')
-        from unnest(open_alert.ids) as e (id) where e.id is not null
+        from unnest(store_alert.ids) as e (id) where e.id is not null
     );
-    alert_id uuid;
-    is_new boolean;
 begin
     insert into resguardo.alerts as a (kind, key, entity_type, entity_ids, entity_count, opened_at, seen_at)
     values (
-        open_alert.kind, private.alert_key(open_alert.key), open_alert.entity_type, found_ids[1:100],
+        store_alert.kind, private.alert_key(store_alert.key), store_alert.entity_type, found_ids[1:100],
         cardinality(found_ids), moment, moment
     )
     on conflict (kind, key) where closed_at is null do update
     set seen_at = greatest(a.seen_at, excluded.seen_at), entity_type = excluded.entity_type,
         entity_ids = excluded.entity_ids, entity_count = excluded.entity_count
     returning a.id, a.xmax = 0 into alert_id, is_new;
-    return alert_id;
+    if is_new then
+        perform private.announce('alert.opened', 'alert', array[alert_id]);
+    end if;
+    return next;
+end
+$$;
+
+-- Opens the alert of this kind and key unless it is open, and returns its id. Other features call this in the
+-- transaction that finds the cause.
+create function private.open_alert(kind text, key text, entity_type text, ids uuid[]) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select s.alert_id from private.store_alert(kind, key, entity_type, ids) as s);
 end
 $$;
 
@@ -9408,6 +9421,160 @@ begin
     select a.kind, count(*), min(a.opened_at)
     from resguardo.alerts as a where a.closed_at is null
     group by a.kind order by a.kind;
+end
+$$;
+
+-- Returns the present causes of the alerts of one kind that the stored rows show, at most 1000. An event, such as the
+-- stop of a stray egress, counts as a cause for a time after it happened.
+create function private.find_alert_causes(of_kind text) returns table (key text, entity_type text, ids uuid[])
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    moment constant timestamptz := private.now();
+begin
+    case of_kind
+        when 'ACCESS_REQUEST_OVERDUE' then
+            return query
+            select o.id::text, 'access_request', array[o.id]
+            from unnest(private.overdue_access_requests()) as o (id) limit 1000;
+        when 'ACCESS_COPY_FAILED' then
+            return query
+            select a.id::text, 'access_request', array[a.id]
+            from resguardo.access_requests as a
+            where a.status = 'APPROVED' and a.export_status = 'FAILED' limit 1000;
+        when 'ACCESS_COPY_INCOMPLETE' then
+            return query
+            select distinct a.id::text, 'access_request', array[a.id]
+            from audit.events as e
+            cross join lateral jsonb_array_elements_text(e.entities -> 0 -> 'ids') as n (id)
+            inner join resguardo.access_requests as a on a.id = n.id::uuid
+            where e.action = 'access_request.export' and e.reason = 'incomplete'
+                and e.recorded_at > moment - interval '31 days'
+                and a.export_status = 'READY' and a.export_missing > 0
+            limit 1000;
+        when 'AUDIT_EXPORT_FAILED' then
+            return query
+            select e.id::text, 'audit_export', array[e.id]
+            from resguardo.audit_exports as e
+            where e.created_at > moment - interval '7 days' and e.status = 'FAILED' limit 1000;
+        when 'EXPORT_NOT_DELETED' then
+            return query
+            select e.id::text, 'audit_export', array[e.id]
+            from resguardo.audit_exports as e
+            where e.status = 'READY' and e.expires_at < moment - interval '1 hour'
+            union all
+            select e.request_id::text, 'access_request', array[e.request_id]
+            from private.access_exports as e
+            where e.expired_at is null and e.expires_at < moment - interval '1 hour'
+            limit 1000;
+        when 'DELETION_FAILING' then
+            return query
+            select d.id::text, 'deletion', array[d.id]
+            from resguardo.deletions as d where d.stage = 'FAILING' and d.attempts >= 3
+            union all
+            select d.note_id::text, 'signed_note', array[d.note_id]
+            from private.note_destructions as d where d.error is not null and d.attempts >= 3
+            limit 1000;
+        when 'BUCKET_DRIFT' then
+            return query
+            select
+                concat_ws(':', d.topic, d.code, d.subject),
+                case when d.consultation_id is not null then 'consultation' end,
+                array_remove(array[d.consultation_id], null)
+            from private.drifts as d limit 1000;
+        when 'OBJECT_MISSING' then
+            return query
+            select r.id::text, 'recording', array[r.id]
+            from resguardo.recordings as r where r.missing_since is not null limit 1000;
+        when 'RECORDING_LOST' then
+            return query
+            select r.id::text, 'recording', array[r.id]
+            from resguardo.recordings as r
+            where r.status = 'LOST' and r.status_at > moment - interval '7 days' limit 1000;
+        when 'EGRESS_DIED' then
+            return query
+            select distinct n.id, 'recording', array[n.id::uuid]
+            from audit.events as e
+            cross join lateral jsonb_array_elements_text(e.entities -> 0 -> 'ids') as n (id)
+            where e.action = 'recording.transition' and e.recorded_at > moment - interval '1 day'
+                and e.reason like '%:egress_lost'
+            limit 1000;
+        when 'STRAY_EGRESS' then
+            return query
+            select e.id::text, 'audit_event', array[e.id]
+            from audit.events as e
+            where e.action = 'egress.stop_stray' and e.recorded_at > moment - interval '1 day' limit 1000;
+        when 'AUDIT_LOG_ADOPTED' then
+            return query
+            select e.id::text, 'audit_event', array[e.id]
+            from audit.events as e
+            where e.action = 'audit_log.adopt' and e.recorded_at > moment - interval '7 days' limit 1000;
+        when 'AUDIT_LOG_UNSEALED' then
+            return query
+            select '', 'audit_event', o.event_ids from private.overdue_events() as o where o.overdue_count > 0;
+        when 'SIGN_INS_MISSING' then
+            return query
+            select p.problem, null::text, '{}'::uuid[] from unnest(private.find_sign_in_problems()) as p (problem);
+        when 'BAN_FAILED' then
+            return query
+            select s.user_id::text, 'staff', array[s.user_id]
+            from resguardo.staff as s
+            inner join auth.users as u on u.id = s.user_id
+            where s.status = 'suspended' and s.suspended_at < moment - interval '15 minutes'
+                and s.suspended_by <> '00000000-0000-0000-0000-000000000000'
+                and u.deleted_at is null and (u.banned_until is null or u.banned_until <= moment)
+            limit 1000;
+        when 'JOB_FAILED' then
+            return query
+            select
+                j.task_name::text, null::text,
+                coalesce(
+                    array_agg(distinct (j.args ->> 'id')::uuid)
+                    filter (where j.args ->> 'id' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'), '{}'
+                )
+            from (
+                select n.id, n.task_name, n.args, n.status
+                from jobs.procrastinate_jobs as n order by n.id desc limit 10000
+            ) as j
+            inner join jobs.procrastinate_events as e on e.job_id = j.id
+            where j.status = 'failed' and e.type = 'failed' and e.at > moment - interval '1 day'
+            group by j.task_name;
+    end case;
+end
+$$;
+
+-- Opens and closes the alerts of one kind by the causes that private.find_alert_causes finds. Returns the keys of the
+-- alerts that the call opened or closed. No stored row shows whether a transcript is still unreadable, or whether a
+-- bucket still contradicts the audit log. These alerts close a day after their cause was last found.
+create function private.evaluate_alerts(of_kind text) returns table (key text, is_over boolean)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    if of_kind in ('TRANSCRIPT_UNREADABLE', 'AUDIT_BUCKET_DIFFERS') then
+        return query
+        update resguardo.alerts as a set closed_at = private.now()
+        where a.kind = of_kind and a.closed_at is null and a.seen_at < private.now() - interval '1 day'
+        returning a.key, true;
+        return;
+    end if;
+    return query
+    select r.key, r.is_over
+    from private.replace_alerts(
+        of_kind, (select coalesce(jsonb_agg(to_jsonb(c)), '[]') from private.find_alert_causes(of_kind) as c)
+    ) as r;
+end
+$$;
+
+-- Opens the alert about transcripts that a search could not decrypt.
+create function private.report_unreadable_transcripts(recordings uuid[]) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.open_alert(
+        'TRANSCRIPT_UNREADABLE', '', 'transcript',
+        array(select r.id from resguardo.recordings as r where r.id = any(recordings[1:100]))
+    );
 end
 $$;
 

@@ -33,7 +33,8 @@ end
 $$;
 
 -- Opens the alert of this kind and key, or, if it is open already, stores that its cause was found again, and with
--- which ids. Returns the id of the alert, and whether the call opened it.
+-- which ids. Returns the id of the alert, and whether the call opened it. The transaction that opens an alert also
+-- queues its webhook event.
 create function private.store_alert(kind text, key text, entity_type text, ids uuid[])
 returns table (alert_id uuid, is_new boolean)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -55,6 +56,9 @@ begin
     set seen_at = greatest(a.seen_at, excluded.seen_at), entity_type = excluded.entity_type,
         entity_ids = excluded.entity_ids, entity_count = excluded.entity_count
     returning a.id, a.xmax = 0 into alert_id, is_new;
+    if is_new then
+        perform private.announce('alert.opened', 'alert', array[alert_id]);
+    end if;
     return next;
 end
 $$;

@@ -63,6 +63,22 @@ async def test_closed_alert_stays_closed_and_opens_as_another_row(database: Data
     assert [row["status"] for row in rows] == ["CLOSED", "OPEN"]
 
 
+async def test_new_alert_is_announced_once(database: Database, alerts: Alerts) -> None:
+    _rows(
+        database,
+        "insert into private.webhook_endpoints (name, is_configured, event_types, url_digest)"
+        " values ('desk', true, '{alert.opened}', repeat('ab', 32))",
+    )
+    for _ in range(2):
+        await alerts.open(KIND, "sweep", "recording", [uuid4()])
+        await alerts.replace(KIND, [Finding("sweep"), Finding("other")])
+    sent = _rows(
+        database, "select d.event_type, d.entity_type, d.entity_ids from resguardo.webhook_deliveries as d"
+    )
+    assert [(row["event_type"], row["entity_type"]) for row in sent] == [("alert.opened", "alert")] * 2
+    assert {one for row in sent for one in row["entity_ids"]} == {row["id"] for row in _open(database)}
+
+
 async def test_alert_opened_twice_at_once_is_one_row(database: Database, alerts: Alerts) -> None:
     await asyncio.gather(*(alerts.open(KIND, "sweep") for _ in range(8)))
     assert len(_open(database)) == 1
