@@ -18,6 +18,7 @@ from app.commands import (
     checks,
     demo,
     drill,
+    evidence,
     keys,
     policies,
     restore,
@@ -55,6 +56,9 @@ cli.add_typer(retention.commands, name="retention")
 cli.add_typer(webhooks.commands, name="webhooks")
 cli.add_typer(demo.commands, name="demo")
 cli.add_typer(migration_commands.commands, name="migrations")
+
+
+cli.command(name="evidence")(evidence.make_evidence)
 
 
 def main() -> None:

@@ -193,7 +193,7 @@ select 'reason', t.term from unnest(array[
     'breach_clock_run_out',
     'breach_residents_differ', 'breach_undecided', 'bad_sent_on', 'own_sanction', 'sanction_not_of_category',
     'bad_imposed_on', 'bad_month', 'attested_already', 'bad_findings', 'bad_rationale', 'bad_residents',
-    'bad_notice_method', 'breach_range',
+    'bad_notice_method', 'breach_range', 'evidence_folder_exists',
     'audit_export_unsealed', 'audit_export_ended', 'audit_export_in_progress', 'audit_export_not_ready',
     'audit_export_not_found', 'audit_export_of_another', 'audit_export_too_large', 'quota_exports',
     'audit_filter_not_found', 'officer_lost_access',
@@ -363,7 +363,7 @@ select 'reason', t.term from unnest(array[
 insert into private.audit_terms (kind, term)
 select 'basis', t.term from unnest(array[
     'export_audit_events', 'keep_audit_exports', 'keep_alerts',
-    'count_breach',
+    'count_breach', 'make_evidence',
     'write_note_section', 'resume_note_sections',
     'ask_transcript',
     'make_clip', 'make_thumbnail', 'thumbnails',
@@ -386,7 +386,7 @@ insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
     'audit_export', 'alert',
     'disclosure', 'disclosure_suspension',
-    'breach_assessment', 'sanction', 'attestation',
+    'breach_assessment', 'sanction', 'attestation', 'evidence_pack',
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'cost', 'deletion', 'deployment', 'insights',
     'audit_log',
     'webhook_delivery', 'webhook_endpoint',
@@ -540,6 +540,7 @@ values
 ('attestation.sign', 'C', true),
 ('attestation.seal', 'C', true),
 ('attestation.list', 'R', false),
+('evidence.export', 'E', true),
 ('rooms.list', 'R', false),
 ('audit.list', 'R', true),
 ('audit.summarize', 'R', true),

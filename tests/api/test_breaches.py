@@ -26,6 +26,7 @@ from tests.api.assessing import (
     today,
 )
 from tests.api.harness import ApiHarness, Case, Person
+from tests.api.reviewing import RECORD_DISPOSITION
 from tests.api.shown import named_in, shown_in
 
 pytestmark = pytest.mark.anyio
@@ -399,3 +400,37 @@ async def test_officer_neither_records_nor_sees_a_sanction_against_themselves(
         page = await person.ask(SANCTIONS, first=100)
         ids = [edge["node"]["id"] for edge in page["edges"]]
         assert (made["id"] in ids) == sees
+
+
+async def test_possible_breach_opens_one_assessment_of_the_events_of_the_case(
+    harness: ApiHarness, case: Case, officer: Person, recording: UUID
+) -> None:
+    read = await case.doctor.send(documents.RECORDING, id=str(recording))
+    await case.doctor.ask(
+        documents.RECORDING, id=str(await harness.recording(await harness.case(case.doctor)))
+    )
+    (event,) = await harness.audit(read.request_id)
+    (opened,) = await harness.rows(
+        "select private.open_case('self', %s, '{}', '{}', array[%s], %s) as id",
+        case.doctor.user_id,
+        event["id"],
+        str(recording),
+    )
+    given = {"caseId": str(opened["id"]), "disposition": "POSSIBLE_BREACH", "text": "Not her patient."}
+    for _ in range(2):
+        await officer.ask(RECORD_DISPOSITION, **given)
+    (row,) = await harness.rows(
+        "select a.id, a.subject_id, a.discovered_on, a.opened_by from resguardo.breach_assessments as a"
+        " where a.case_id = %s",
+        opened["id"],
+    )
+    assert (row["subject_id"], row["discovered_on"], row["opened_by"]) == (
+        case.doctor.user_id,
+        await today(harness),
+        officer.user_id,
+    )
+    await harness.work()
+    counted = await _read(officer, row["id"])
+    assert counted is not None
+    assert (counted["countStatus"], counted["patientCount"], counted["recordingCount"]) == ("COUNTED", 1, 1)
+    assert [edge["node"]["id"] for edge in counted["recordings"]["edges"]] == [str(recording)]

@@ -1,0 +1,1 @@
+"""Evidence packs: a folder that an auditor reads offline (`resguardo evidence`)."""
