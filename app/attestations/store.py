@@ -1,6 +1,5 @@
 """Reads and writes the database rows of attestations. The caller opens the transaction in which a function runs."""
 
-from datetime import date
 from pathlib import Path
 from typing import Final, LiteralString
 from uuid import UUID
@@ -50,8 +49,3 @@ async def attest(tx: Transaction, order: AttestationOrder, totp_max_age_seconds:
     }
     made: UUID = await tx.value(_sql["attest_review"], values)
     return made
-
-
-async def list_unattested(tx: Transaction, grace_days: int) -> list[date]:
-    """Return the first days of the months that nobody has attested in time. Needs the worker's role."""
-    return list(await tx.value(_sql["unattested_months"], {"grace_days": grace_days}))

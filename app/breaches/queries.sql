@@ -46,7 +46,3 @@ select private.count_breach(%(id)s);
 -- name: fail_count
 -- Stores that the affected patients could not be read.
 select private.fail_breach_count(%(id)s);
-
--- name: due_breaches
--- Returns the assessments whose next step is due soon or is overdue.
-select d.id, d.due_on, d.is_overdue from private.due_breaches(%(days)s) as d;

@@ -169,8 +169,3 @@ async def count_page(tx: Transaction, breach_id: UUID) -> bool:
 async def fail_count(tx: Transaction, breach_id: UUID) -> None:
     """Store that the affected patients could not be read."""
     await tx.run(_sql["fail_count"], {"id": breach_id})
-
-
-async def list_due(tx: Transaction, days: int) -> list[tuple[UUID, bool]]:
-    """Return the assessments whose next step is due within the given days, each with whether it is overdue."""
-    return [(row["id"], row["is_overdue"]) for row in await tx.all(_sql["due_breaches"], {"days": days})]

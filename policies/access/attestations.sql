@@ -10,5 +10,3 @@ create policy attestations_select_compliance on resguardo.attestations for selec
 using ((select private.person()) is not null);
 
 grant execute on function private.attest_review(date, text[], text, integer) to compliance;
-
-grant execute on function private.unattested_months(integer) to resguardo_worker;

@@ -62,6 +62,5 @@ to compliance;
 
 grant execute on function
 private.count_breach(uuid),
-private.fail_breach_count(uuid),
-private.due_breaches(integer)
+private.fail_breach_count(uuid)
 to resguardo_worker;

@@ -9438,6 +9438,22 @@ begin
             return query
             select o.id::text, 'access_request', array[o.id]
             from unnest(private.overdue_access_requests()) as o (id) limit 1000;
+        when 'BREACH_DUE' then
+            return query
+            select b.id::text, 'breach_assessment', array[b.id]
+            from private.due_breaches(10) as b where not b.is_overdue;
+        when 'BREACH_OVERDUE' then
+            return query
+            select b.id::text, 'breach_assessment', array[b.id] from private.due_breaches(-1) as b;
+        when 'BREACH_COUNT_FAILED' then
+            return query
+            select b.id::text, 'breach_assessment', array[b.id]
+            from resguardo.breach_assessments as b
+            where b.status = 'OPEN' and b.count_status = 'FAILED' limit 1000;
+        when 'REVIEW_UNATTESTED' then
+            return query
+            select to_char(m.month, 'YYYY-MM'), null::text, '{}'::uuid[]
+            from unnest(private.unattested_months(10)) as m (month);
         when 'ACCESS_COPY_FAILED' then
             return query
             select a.id::text, 'access_request', array[a.id]
@@ -18350,17 +18366,17 @@ $$;
 create function private.unattested_months(grace_days integer) returns date[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    today constant date := private.today();
+    first_day constant date := (select (min(s.created_at) at time zone 'UTC')::date from resguardo.staff as s);
 begin
     return array(
         select m.month::date
         from generate_series(
-            greatest(
-                date_trunc('month', private.today() - interval '12 months'),
-                (select date_trunc('month', min(s.created_at) at time zone 'UTC') from resguardo.staff as s)
-            ),
-            private.today() - grace_days - interval '1 month', interval '1 month'
+            date_trunc('month', today - interval '12 months'), today - interval '1 month', interval '1 month'
         ) as m (month)
-        where m.month::date >= '2026-01-01' and m.month + interval '1 month' <= private.today() - grace_days
+        where m.month >= '2026-01-01' and m.month >= date_trunc('month', first_day)
+            and m.month + interval '1 month' <= today - grace_days
             and not exists (select from resguardo.attestations as a where a.month = m.month::date)
         order by 1
     );

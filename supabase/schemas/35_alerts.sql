@@ -182,6 +182,22 @@ begin
             return query
             select o.id::text, 'access_request', array[o.id]
             from unnest(private.overdue_access_requests()) as o (id) limit 1000;
+        when 'BREACH_DUE' then
+            return query
+            select b.id::text, 'breach_assessment', array[b.id]
+            from private.due_breaches(10) as b where not b.is_overdue;
+        when 'BREACH_OVERDUE' then
+            return query
+            select b.id::text, 'breach_assessment', array[b.id] from private.due_breaches(-1) as b;
+        when 'BREACH_COUNT_FAILED' then
+            return query
+            select b.id::text, 'breach_assessment', array[b.id]
+            from resguardo.breach_assessments as b
+            where b.status = 'OPEN' and b.count_status = 'FAILED' limit 1000;
+        when 'REVIEW_UNATTESTED' then
+            return query
+            select to_char(m.month, 'YYYY-MM'), null::text, '{}'::uuid[]
+            from unnest(private.unattested_months(10)) as m (month);
         when 'ACCESS_COPY_FAILED' then
             return query
             select a.id::text, 'access_request', array[a.id]

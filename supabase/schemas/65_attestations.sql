@@ -150,17 +150,17 @@ $$;
 create function private.unattested_months(grace_days integer) returns date[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
+declare
+    today constant date := private.today();
+    first_day constant date := (select (min(s.created_at) at time zone 'UTC')::date from resguardo.staff as s);
 begin
     return array(
         select m.month::date
         from generate_series(
-            greatest(
-                date_trunc('month', private.today() - interval '12 months'),
-                (select date_trunc('month', min(s.created_at) at time zone 'UTC') from resguardo.staff as s)
-            ),
-            private.today() - grace_days - interval '1 month', interval '1 month'
+            date_trunc('month', today - interval '12 months'), today - interval '1 month', interval '1 month'
         ) as m (month)
-        where m.month::date >= '2026-01-01' and m.month + interval '1 month' <= private.today() - grace_days
+        where m.month >= '2026-01-01' and m.month >= date_trunc('month', first_day)
+            and m.month + interval '1 month' <= today - grace_days
             and not exists (select from resguardo.attestations as a where a.month = m.month::date)
         order by 1
     );

@@ -239,3 +239,57 @@ async def test_new_leader_closes_the_alert_that_another_worker_opened(database: 
     first.begin()
     await first.report_success("sweep")
     assert open_alerts(database) == []
+
+
+async def test_clock_of_a_breach_assessment_opens_alerts(database: Database, pool: Pool) -> None:
+    days = {"far": 49, "near": 50, "last": 60, "late": 61}
+    made = {name: uuid4() for name in days}
+    for name, ago in days.items():
+        _change(
+            database,
+            "insert into resguardo.breach_assessments (id, filter, discovered_on, due_on, next_due_on, opened_by,"
+            " count_status) values (%s, '(,,,,,,,,,,)', private.today() - %s, private.today() + 60 - %s,"
+            " private.today() + 60 - %s, gen_random_uuid(), %s)",
+            made[name],
+            ago,
+            ago,
+            ago,
+            "FAILED" if name == "far" else "COUNTED",
+        )
+    assert sorted(await evaluated_alerts(database, pool)) == sorted(
+        [
+            (AlertKind.BREACH_COUNT_FAILED, str(made["far"])),
+            (AlertKind.BREACH_DUE, str(made["near"])),
+            (AlertKind.BREACH_DUE, str(made["last"])),
+            (AlertKind.BREACH_OVERDUE, str(made["late"])),
+        ]
+    )
+    _change(
+        database,
+        "update resguardo.breach_assessments set status = 'CLOSED', next_due_on = null, closed_at = now(),"
+        " decision = 'SECURED', decided_by = gen_random_uuid(), decided_at = now(), sha256 = repeat('0', 64),"
+        " document = '{}', event_id = gen_random_uuid()",
+    )
+    assert await evaluated_alerts(database, pool) == []
+
+
+async def test_month_without_an_attestation_is_an_alert_until_it_is_attested(
+    database: Database, pool: Pool
+) -> None:
+    _change(
+        database,
+        "insert into resguardo.staff (user_id, role, created_at) values (%s, 'compliance', now() - interval '45 days')",
+        OFFICER,
+    )
+    found = await evaluated_alerts(database, pool)
+    months = [key for kind, key in found if kind == AlertKind.REVIEW_UNATTESTED]
+    assert months
+    for month in months:
+        _change(
+            database,
+            "insert into resguardo.attestations (month, attested_by, findings, document, sha256, event_id)"
+            " values (%s, %s, '{NOTHING}', '{}', repeat('0', 64), gen_random_uuid())",
+            f"{month}-01",
+            OFFICER,
+        )
+    assert await evaluated_alerts(database, pool) == []
