@@ -23,6 +23,7 @@ from app.breaches.service import Breaches
 from app.clips.service import Clips
 from app.concurrency import Bounds, ConcurrencyLimit
 from app.consents.service import Consents
+from app.consultations.labels import LabelReader
 from app.consultations.service import Consultations
 from app.costs.model import CostPrices
 from app.costs.service import Costs
@@ -63,6 +64,7 @@ from app.notes.signed_notes import SignedNotes
 from app.notes.signing import NoteSigning
 from app.officer_proposals.service import OfficerProposals
 from app.outgoing_webhooks.service import OutgoingWebhooks
+from app.patient_reports.service import PatientReports
 from app.postgres.database import Database
 from app.recording_imports.service import Imports
 from app.recordings.change_feed import ChangeFeed
@@ -243,6 +245,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
         consultations=Consultations(
             parts.database,
             parts.livekit,
+            settings.keyring,
             livekit_url=settings.livekit_url,
             deployment=settings.deployment,
         ),
@@ -296,7 +299,9 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
         session_notes=SessionNotes(parts.database, settings.keyring, subscriptions),
         insights=InsightsReads(parts.database, settings.keyring),
         topics=TopicReader(settings.keyring),
+        labels=LabelReader(settings.keyring),
         asking=Asking(parts.database, settings.keyring, parts.language),
+        patient_reports=PatientReports(parts.database, with_names=settings.patient_report_names == "name"),
         audit=parts.audit,
         alerts=AlertReads(parts.database),
         outgoing_webhooks=OutgoingWebhooks(parts.database),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import strawberry
 
 from app.consultations import model
+from app.consultations.labels import check_label
 from app.consultations.service import Invitation, JoinPass
 from app.errors import NotFound
 from app.postgres.composer import Row
@@ -130,6 +131,21 @@ class Consultation(Node):
     consents: list[Consent] = strawberry.field(
         description="These are all consents and withdrawals of the participants, oldest first."
     )
+
+    patient_external_id: str = strawberry.field(
+        description="This is the id of the patient in the practice's own system."
+    )
+
+    @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
+        description=(
+            "This is a short text that names the consultation for its doctor and its patient. Resguardo stores it "
+            "encrypted under the patient's data key, and deletes it with this key. It is null if there is none, and "
+            "for everybody but the doctor and the patient of the consultation."
+        )
+    )
+    def label(root: strawberry.Parent[Row], info: Info) -> str | None:
+        encrypted = root["label"]
+        return None if encrypted is None else info.context.services.labels.read(encrypted)
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
         description=(
@@ -323,6 +339,13 @@ class RegisterConsultationInput:
             "birth date can be set once, and no query returns it."
         ),
     )
+    label: str | None = strawberry.field(
+        default=None,
+        description=(
+            "This is a short text for the doctor and the patient, in 1 to 100 characters. "
+            "`editConsultationLabel` changes it, and a repeated registration does not."
+        ),
+    )
 
     def to_model(self) -> model.Registration:
         return model.Registration(
@@ -338,6 +361,7 @@ class RegisterConsultationInput:
             transcribe=self.is_transcribed,
             language=self.language,
             patient_birth_date=self.patient_birth_date,
+            label=None if self.label is None else check_label(self.label),
         )
 
 
@@ -345,6 +369,23 @@ class RegisterConsultationInput:
 class RegisterConsultationPayload:
     consultation: Consultation = strawberry.field(
         description="This is the registered consultation. A repeated call returns it as it is now."
+    )
+
+
+@strawberry.input(description="With this input, a doctor edits or removes the label of a consultation.")
+class EditConsultationLabelInput:
+    consultation_id: strawberry.ID = strawberry.field(
+        description="This is the id of a consultation of the calling doctor."
+    )
+    label: str | None = strawberry.field(
+        description="This is the new label in 1 to 100 characters. The value null removes the label."
+    )
+
+
+@strawberry.type(description="`editConsultationLabel` returns this payload.")
+class EditConsultationLabelPayload:
+    consultation: Consultation = strawberry.field(
+        description="This is the consultation with its new label, or without a label."
     )
 
 
@@ -475,6 +516,19 @@ async def register_consultation(
         await info.context.asker(), input.to_model(), select(info, "consultation")
     )
     return RegisterConsultationPayload(consultation=shown(Consultation, registered))
+
+
+async def edit_consultation_label(
+    info: Info, input: EditConsultationLabelInput
+) -> EditConsultationLabelPayload | None:
+    """Set or remove the label of a consultation."""
+    labelled = await info.context.services.consultations.set_label(
+        await info.context.asker(),
+        parse_id(input.consultation_id),
+        input.label,
+        select(info, "consultation"),
+    )
+    return EditConsultationLabelPayload(consultation=shown(Consultation, labelled))
 
 
 async def join_consultation(info: Info, input: JoinConsultationInput) -> JoinConsultationPayload | None:

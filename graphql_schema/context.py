@@ -18,6 +18,7 @@ from app.breaches.service import Breaches
 from app.clips.service import Clips
 from app.concurrency import ConcurrencyLimit, network_of
 from app.consents.service import Consents
+from app.consultations.labels import LabelReader
 from app.consultations.service import Consultations
 from app.costs.service import Costs
 from app.deletions.service import Deletions
@@ -35,6 +36,7 @@ from app.notes.signed_notes import SignedNotes
 from app.notes.signing import NoteSigning
 from app.officer_proposals.service import OfficerProposals
 from app.outgoing_webhooks.service import OutgoingWebhooks
+from app.patient_reports.service import PatientReports
 from app.postgres.database import Asker
 from app.recording_imports.service import Imports
 from app.recordings.changes import Subscriptions
@@ -75,8 +77,10 @@ class Services:
     session_notes: SessionNotes
     insights: InsightsReads
     topics: TopicReader
+    labels: LabelReader
     asking: Asking
     signed_notes: SignedNotes
+    patient_reports: PatientReports
     audit: Audit
     audit_exports: AuditExports
     outgoing_webhooks: OutgoingWebhooks

@@ -29,6 +29,7 @@ from app.insights.writing import coverage
 from app.notes import model as notes
 from app.officer_proposals import model as officer_proposals
 from app.outgoing_webhooks import model as outgoing_webhooks
+from app.patient_reports import model as patient_reports
 from app.recording_imports import model as recording_imports
 from app.recordings import model as recordings
 from app.recordings.blockers import BlockerReason
@@ -163,6 +164,31 @@ describe_enum(
         costs.CostGrouping.MONTH: "The report has a group for each calendar month (UTC).",
         costs.CostGrouping.DOCTOR: "The report has a group for each doctor.",
         costs.CostGrouping.VENDOR: "The report has a group for each vendor and each of its models.",
+    },
+)
+describe_enum(
+    patient_reports.Relation,
+    name="ReportRelation",
+    description="This is the relation between a patient and a person who looked at the patient's record.",
+    values={
+        patient_reports.Relation.SELF: "The patient's own login did it.",
+        patient_reports.Relation.DOCTOR: "The doctor of one of the consultations did it.",
+        patient_reports.Relation.CLINICIAN: "Another clinician of the practice did it.",
+        patient_reports.Relation.COMPLIANCE: "A compliance officer of the practice did it.",
+        patient_reports.Relation.OTHER_PATIENT: "The login of another patient did it.",
+        patient_reports.Relation.SYSTEM: "The recording system itself did it.",
+        patient_reports.Relation.OTHER: "An operator of the practice's systems did it.",
+    },
+)
+describe_enum(
+    patient_reports.RecordingFate,
+    description="The fate says what became of a recording of the patient.",
+    values={
+        patient_reports.RecordingFate.IN_PROGRESS: "It is being recorded or stored.",
+        patient_reports.RecordingFate.KEPT: "The practice keeps the recording.",
+        patient_reports.RecordingFate.FAILED: "The recording failed.",
+        patient_reports.RecordingFate.LOST: "The file of the recording is missing in the bucket.",
+        patient_reports.RecordingFate.DESTROYED: "The recording is destroyed.",
     },
 )
 describe_enum(

@@ -24,6 +24,7 @@ from graphql_schema import insights as insight_fields
 from graphql_schema import notes as draft_fields
 from graphql_schema import officer_proposals as proposal_fields
 from graphql_schema import outgoing_webhooks as outgoing_webhook_fields
+from graphql_schema import patient_reports as report_fields
 from graphql_schema import playback as playback_fields
 from graphql_schema import psychotherapy_notes as psychotherapy_fields
 from graphql_schema import questions as question_fields
@@ -168,6 +169,25 @@ class Query:
         description=(
             "Returns the psychotherapy notes (45 CFR 164.501) of a consultation of the calling doctor. They are kept "
             "apart from the session notes, and each read has an audit action of its own."
+        ),
+    )
+    access_entries = root_field(
+        report_fields.access_entries,
+        permissions.READ_ACCESS_REPORT,
+        quota="pages",
+        description=(
+            "Lists who looked at the calling patient's record and who was refused, newest first, in plain words. A "
+            "page can have fewer entries than `first` although another page follows. The practice decides whether the "
+            "report says names or roles."
+        ),
+    )
+    recording_summaries = root_field(
+        report_fields.recording_summaries,
+        permissions.READ_RECORDING_REPORT,
+        quota="pages",
+        description=(
+            "Lists what was recorded of the calling patient, newest first: the time, the doctor, until when the "
+            "practice keeps it, and the certificate of each destroyed recording."
         ),
     )
     audit_events = root_field(
@@ -555,6 +575,15 @@ class Mutation:
             "Retries a transcription that FAILED or was OFF, or the unintelligible turns of a READY "
             "transcript. Idempotent by `recordingId`: while the retry runs, a repeated call is refused and begins no "
             "second retry."
+        ),
+    )
+    edit_consultation_label = root_field(
+        consultation_fields.edit_consultation_label,
+        permissions.SET_CONSULTATION_LABEL,
+        quota="pages",
+        description=(
+            "Sets or removes the label of a consultation of the calling doctor. Its doctor and its patient read the "
+            "label. Idempotent by `consultationId` and `label`."
         ),
     )
     switch_transcription = root_field(

@@ -1,7 +1,7 @@
 """Consultations and their participants. Pure."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from uuid import UUID
@@ -79,7 +79,8 @@ class Registration:
     has consented. With `separate_speakers`, the speakers' sound is also recorded apart from the video. `transcribe`
     says whether recordings are transcribed; None means yes, unless the consultation is sensitive. The doctor can
     change `transcribe` later. `language` is the spoken language; None means the language in which every participant
-    consented. If `patient_birth_date` is None, the patient counts as an adult.
+    consented. If `patient_birth_date` is None, the patient counts as an adult. `label` is the checked
+    label of the consultation, or None.
     """
 
     external_id: str
@@ -94,6 +95,7 @@ class Registration:
     transcribe: bool | None = None
     language: SpokenLanguage | None = None
     patient_birth_date: date | None = None
+    label: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for value in (self.external_id, self.patient_external_id):
@@ -114,7 +116,7 @@ class Registration:
 
     def matches(self, consultation: Consultation, patient_id: UUID) -> bool:
         """Return whether the consultation was registered with the same data as this registration. The comparison
-        ignores `transcribe`, because the doctor may have changed it since the registration.
+        ignores `transcribe` and `label`, because the doctor may have changed them since the registration.
         """
         return (
             self.scheduled_at,

@@ -20,6 +20,15 @@ insert into resguardo.consultations (
 on conflict (external_id) do nothing
 returning id;
 
+-- name: begin_label
+-- Begins to change the label of a consultation and returns it with the patient's data key; no row if it is hidden.
+select b.patient_id, b.wrapped, b.root_key, b.ciphertext
+from private.begin_label(%(id)s, %(wrapped)s::bytea, %(root_key_id)s::text) as b;
+
+-- name: store_label
+-- Stores the encrypted label of a consultation, or removes the label.
+select private.store_label(%(id)s, %(ciphertext)s::bytea);
+
 -- name: insert_participant
 -- Inserts a participant of a consultation that the caller sees.
 insert into resguardo.participants (id, consultation_id, doctor_id, patient_id, kind, guest_role)

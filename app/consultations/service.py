@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from app.consents import service as consents
 from app.consultations import store
+from app.consultations.labels import check_label
 from app.consultations.model import (
     Consultation,
     ConsultationFilter,
@@ -26,6 +27,7 @@ from app.errors import Conflict, Forbidden, InvalidInput, NotFound, Timeout, Ups
 from app.idempotency.service import RepeatableCall
 from app.identity import permissions
 from app.integrations.livekit.client import JOIN_TTL_SECONDS, LiveKit, RoomSnapshot
+from app.keys.keyring import Keyring
 from app.postgres.composer import Row
 from app.postgres.database import Asker, Database, Transaction
 from app.postgres.paging import Page, PageRequest
@@ -65,8 +67,11 @@ class Invitation:
 class Consultations:
     """The service. `livekit_url` is the address to which clients connect."""
 
-    def __init__(self, database: Database, livekit: LiveKit, *, livekit_url: str, deployment: str) -> None:
+    def __init__(
+        self, database: Database, livekit: LiveKit, keyring: Keyring, *, livekit_url: str, deployment: str
+    ) -> None:
         self._database = database
+        self._keyring = keyring
         self._livekit = livekit
         self._livekit_url = livekit_url
         self._deployment = deployment
@@ -75,7 +80,7 @@ class Consultations:
         """Register a consultation of the calling doctor. If the same consultation was registered before, return
         that consultation as it is now.
 
-        Raises Conflict (external_id_taken, patient_user_differs, patient_birth_date_differs).
+        Raises Conflict (external_id_taken, patient_user_differs, patient_birth_date_differs, root_key_unknown).
         """
         access = permissions.REGISTER_CONSULTATION.on(external_id=registration.external_id)
         async with self._database.as_user(asker, access) as tx:
@@ -89,11 +94,30 @@ class Consultations:
             if await store.insert(tx, new_id, registration, patient_id, room_name(self._deployment, new_id)):
                 for kind in (ParticipantKind.DOCTOR, ParticipantKind.PATIENT):
                     await store.insert_participant(tx, new_id, kind)
+                if registration.label is not None:
+                    await store.set_label(tx, self._keyring, new_id, registration.label)
             stored = await store.find(tx, registration.external_id)
             if stored is None or not registration.matches(stored, patient_id):
                 raise Conflict("external_id_taken")
             shown = await store.show(tx, consultation_id=stored.id, selection=selection, action=access.action)
             return _require_found(shown)
+
+    async def set_label(
+        self, asker: Asker, consultation_id: UUID, label: str | None, selection: Selection = _PLAIN
+    ) -> Row:
+        """Set the label of a consultation of the calling doctor, or remove it (None), and return the consultation.
+
+        Raises InvalidInput (bad_label), NotFound (consultation_not_found), Conflict (recording_deleted,
+        root_key_unknown), RateLimited (quota_pages).
+        """
+        checked = None if label is None else check_label(label)
+        access = permissions.SET_CONSULTATION_LABEL.on(consultation_id)
+        async with self._database.as_user(asker, access) as tx:
+            if not await store.set_label(tx, self._keyring, consultation_id, checked):
+                raise NotFound("consultation_not_found")
+            return await show_consultation(
+                tx, consultation_id, selection, access.action, counts_as_page=False
+            )
 
     async def get(
         self,

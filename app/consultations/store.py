@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from pydantic import TypeAdapter
 
+from app.consultations.labels import encrypt_label, is_label
 from app.consultations.model import (
     Consultation,
     ConsultationFilter,
@@ -16,6 +17,7 @@ from app.consultations.model import (
     Registration,
 )
 from app.identity import permissions
+from app.keys.keyring import Keyring
 from app.postgres.composer import EntityList, EntityRead, Row
 from app.postgres.database import Transaction
 from app.postgres.entities import ENTITIES
@@ -99,6 +101,35 @@ async def insert_participant(
         {"id": participant_id, "consultation_id": consultation_id, "kind": kind, "guest_role": guest_role},
     )
     return participant_id
+
+
+async def set_label(tx: Transaction, keyring: Keyring, consultation_id: UUID, label: str | None) -> bool:
+    """Set or remove (None) the label of a consultation, and write the audit row before the commit. A label that is set
+    already stays as it is. Return False, after
+    the audit row is written, if the consultation does not exist or is hidden from the caller.
+
+    The first label of a patient without a signed note makes the patient's data key. Raises Conflict
+    (recording_deleted, root_key_unknown, data_key_wrong), RateLimited (quota_pages).
+    """
+    offered = None if label is None else keyring.new_data_key()
+    row = await tx.one(
+        _sql["begin_label"],
+        {
+            "id": consultation_id,
+            "wrapped": None if offered is None else offered.wrapped,
+            "root_key_id": None if offered is None else offered.root_key_id,
+        },
+    )
+    if row is None:
+        return False
+    ciphertext = None
+    if label is not None:
+        key = keyring.unwrap(row["wrapped"], row["root_key"])
+        if is_label(key, row["patient_id"], consultation_id, label, row["ciphertext"]):
+            return True
+        ciphertext = encrypt_label(key, row["patient_id"], consultation_id, label)
+    await tx.run(_sql["store_label"], {"id": consultation_id, "ciphertext": ciphertext})
+    return True
 
 
 async def read(tx: Transaction, consultation_id: UUID) -> Consultation | None:

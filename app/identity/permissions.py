@@ -64,6 +64,7 @@ WATCH_CONSULTATION: Final = Permission("consultation.watch", _CLINICIAN, "consul
 JOIN_CONSULTATION: Final = Permission("consultation.join", _CARE, "consultation")
 JOIN_AS_GUEST: Final = Permission("guest.join", frozenset(), "participant")
 INVITE_GUEST: Final = Permission("guest.invite", _CLINICIAN, "consultation")
+SET_CONSULTATION_LABEL: Final = Permission("consultation.set_label", _CLINICIAN, "consultation")
 LIST_ROOMS: Final = Permission("rooms.list", _CLINICIAN, "room")
 
 GIVE_CONSENT: Final = Permission("consent.give", _CARE, "participant")
@@ -133,6 +134,9 @@ ASK_ACCESS_REVIEW: Final = Permission("access_request.ask_review", _REQUESTERS, 
 RECORD_ACCESS_REVIEW: Final = Permission("access_request.review", _COMPLIANCE, "access_request")
 ISSUE_EXPORT_URL: Final = Permission("access_request.issue_url", _PATIENT, "access_request")
 REVEAL_EXPORT_SECRET: Final = Permission("access_request.reveal_secret", _COMPLIANCE, "access_request")
+
+READ_ACCESS_REPORT: Final = Permission("access_report.read", _REQUESTERS, "access_request")
+READ_RECORDING_REPORT: Final = Permission("recording_report.read", _REQUESTERS, "access_request")
 
 LIST_AUDIT_EVENTS: Final = Permission("audit.list", _COMPLIANCE, "audit_event")
 SUMMARIZE_AUDIT_EVENTS: Final = Permission("audit.summarize", _COMPLIANCE, "audit_event")

@@ -44,6 +44,9 @@ _PARTICIPANTS: Final[LiteralString] = (
     " s.is_required as must_consent, s.is_given as has_consented from resguardo.standing_consents as s)"
 )
 
+_PATIENT_EXTERNAL_ID: Final[LiteralString] = (
+    "(select s.external_id from resguardo.patients as s where s.id = {row}.patient_id)"
+)
 _EXTENSION: Final[LiteralString] = (
     "case when {row}.extended_at is not null then json_build_object("
     "'reason', {row}.extension_reason, 'extended_at', {row}.extended_at) end"
@@ -158,6 +161,8 @@ ENTITIES: Final = {
             "records_automatically": "{row}.auto_record",
             "records_speakers_separately": "{row}.separate_speakers",
             "recording_blockers": _BLOCKERS,
+            "patient_external_id": _PATIENT_EXTERNAL_ID,
+            "label": "private.label_of({row}.id)",
         },
         inside={"recording_blockers": "participant"},
         relations={

@@ -1,6 +1,6 @@
 """The settings of each process."""
 
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -164,6 +164,11 @@ class ApiSettings(
         ge=0,
         le=100_000,
         description="For the cost report: the price of a million tokens that the language model writes, in US dollars.",
+    )
+    patient_report_names: Literal["role", "name"] = Field(
+        "role",
+        description="How patients read who looked at their record: `role` (such as `Your doctor`), or `name` for the "
+        "name that compliance has published, with the role.",
     )
     prices_as_of: str = Field(
         "2025",

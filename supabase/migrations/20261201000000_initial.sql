@@ -1030,6 +1030,7 @@ select 'reason', t.term from unnest(array[
     'unknown_action',
     'unknown_input_field',
     'unfinished_upload',
+    'access_request_not_approved', 'bad_label', 'bad_time_zone', 'report_of_whom',
     'session_note_changed', 'session_note_characters', 'session_note_empty', 'session_note_not_found',
     'session_note_time', 'session_note_too_long', 'session_note_versions_full', 'session_notes_full',
     'auth_entries_forbidden', 'auth_entries_missing', 'auth_entries_not_read', 'auth_entries_not_written',
@@ -1154,6 +1155,8 @@ select 'field', t.term from unnest(array[
     'occurredAt', 'sessionUsd', 'monthUsd', 'egressUsdPerMinute', 'speechUsdPerMinute', 'inputUsdPerMillion',
     'cachedUsdPerMillion', 'outputUsdPerMillion', 'storageAsOf', 'languageBudget', 'liftedOn', 'dailyTokenCount',
     'usedTokenCount', 'costReport',
+    'certificate', 'consultationId', 'fate', 'isRefused', 'keptUntil', 'label', 'patientExternalId', 'refusal',
+    'relation', 'why',
     'eventCounts', 'interval', 'series', 'startsAt',
     'reviewCase', 'rule', 'listedEventCount', 'hasMorePatients', 'firstEventAt', 'lastEventAt',
     'assignedTo', 'disposition', 'dispositionText', 'events'
@@ -1291,6 +1294,8 @@ values
 ('access_request.issue_url', 'E', true),
 ('access_request.reveal_secret', 'R', true),
 ('access_request.expire_export', 'D', true),
+('access_report.read', 'R', true),
+('recording_report.read', 'R', true),
 ('storage.report', 'R', true),
 ('object.report_missing', 'R', true),
 ('object.keep', 'U', true),
@@ -1321,6 +1326,7 @@ values
 ('transcript.rewrap_index_key', 'U', true),
 ('patient.make_key', 'C', true),
 ('patient.rewrap_key', 'U', true),
+('patient.destroy_key', 'D', true),
 ('note.sign', 'C', true),
 ('note.add_addendum', 'C', true),
 ('note.read', 'R', true),
@@ -1338,6 +1344,7 @@ values
 ('note_draft.rewrite', 'U', true),
 ('note_draft.begin', 'R', true),
 ('consultation.switch_transcription', 'U', false),
+('consultation.set_label', 'U', true),
 ('session_note.read', 'R', true),
 ('session_note.watch', 'R', true),
 ('session_note.write', 'C', true),
@@ -5190,7 +5197,7 @@ create index recordings_changed_idx on resguardo.recordings (doctor_id, updated_
 where medium = 'VIDEO';
 create index recordings_sound_changed_idx on resguardo.recordings (doctor_id, updated_at desc, id desc)
 where medium <> 'VIDEO';
-create index recordings_patient_idx on resguardo.recordings (patient_id);
+create index recordings_patient_idx on resguardo.recordings (patient_id, medium, created_at desc, id desc);
 create index recordings_doctor_patient_idx
 on resguardo.recordings (doctor_id, patient_id, created_at desc, id desc) where medium = 'VIDEO';
 create index recordings_room_idx on resguardo.recordings (room_name);
@@ -18718,6 +18725,450 @@ end
 $$;
 
 
+-- 70_patient_reports.sql
+
+-- The reports that a patient reads about themself: who looked at the patient's record, and what was recorded of the
+-- patient.
+--
+-- The report of looks comes from the audit log. It has only the events of some actions (private.patient_report_actions)
+-- and no event that an open case or a suspension hides for now. Patients read their own reports. A compliance officer
+-- reads a patient's reports for the person who filed an approved access request, such as a representative.
+
+create table private.patient_report_actions (
+    action text not null
+    constraint patient_report_actions_action_fkey references private.audit_actions (action),
+    shown text not null constraint patient_report_actions_shown_is_known check (shown in ('ALWAYS', 'REFUSED')),
+    is_shown_of_self boolean not null default false,
+    constraint patient_report_actions_pkey primary key (action)
+);
+comment on table private.patient_report_actions is
+'The actions that a patient reads about. Only migrations write this table. app/texts has the words of each action.';
+comment on column private.patient_report_actions.shown is
+'ALWAYS: the patient reads about the action and about refused attempts. REFUSED: only about refused attempts.';
+comment on column private.patient_report_actions.is_shown_of_self is
+'Whether the patient also reads about the action if the patient''s own login did it.';
+
+insert into private.patient_report_actions (action, shown, is_shown_of_self)
+values
+('access_report.read', 'ALWAYS', false),
+('recording_report.read', 'ALWAYS', false),
+('access_request.export', 'ALWAYS', true),
+('access_request.issue_url', 'ALWAYS', true),
+('access_request.reveal_secret', 'ALWAYS', false),
+('consultation.read', 'ALWAYS', false),
+('consultation.reassign', 'ALWAYS', false),
+('clip.create', 'ALWAYS', false),
+('insights.dismiss', 'ALWAYS', false),
+('insights.read', 'ALWAYS', false),
+('note.add_addendum', 'ALWAYS', false),
+('note.read', 'ALWAYS', false),
+('note.sign', 'ALWAYS', false),
+('note_draft.edit', 'ALWAYS', false),
+('note_draft.keep_flag', 'ALWAYS', false),
+('note_draft.read', 'ALWAYS', false),
+('note_draft.rewrite', 'ALWAYS', false),
+('psychotherapy_note.delete', 'ALWAYS', false),
+('psychotherapy_note.edit', 'ALWAYS', false),
+('psychotherapy_note.read', 'ALWAYS', false),
+('psychotherapy_note.write', 'ALWAYS', false),
+('recording.issue_url', 'ALWAYS', false),
+('recording.play', 'ALWAYS', false),
+('recording.read', 'ALWAYS', false),
+('recording.read_storage', 'ALWAYS', false),
+('session_note.delete', 'ALWAYS', false),
+('session_note.edit', 'ALWAYS', false),
+('session_note.read', 'ALWAYS', false),
+('session_note.watch', 'ALWAYS', false),
+('session_note.write', 'ALWAYS', false),
+('thumbnail.issue_url', 'ALWAYS', false),
+('thumbnail.read', 'ALWAYS', false),
+('transcript.ask', 'ALWAYS', false),
+('transcript.correct', 'ALWAYS', false),
+('transcript.issue_url', 'ALWAYS', false),
+('transcript.read', 'ALWAYS', false),
+('transcript.search', 'ALWAYS', false),
+('access_request.approve', 'REFUSED', false),
+('access_request.ask_review', 'REFUSED', false),
+('access_request.deny', 'REFUSED', false),
+('access_request.extend', 'REFUSED', false),
+('access_request.file', 'REFUSED', false),
+('access_request.review', 'REFUSED', false),
+('access_request.withdraw', 'REFUSED', false),
+('certificate.read', 'REFUSED', false),
+('consent.give', 'REFUSED', false),
+('consent.withdraw', 'REFUSED', false),
+('consultation.join', 'REFUSED', false),
+('consultation.register', 'REFUSED', false),
+('consultation.set_label', 'REFUSED', false),
+('consultation.switch_transcription', 'REFUSED', false),
+('consultation.watch', 'REFUSED', false),
+('guest.invite', 'REFUSED', false),
+('insights.refresh', 'REFUSED', false),
+('insights.retry', 'REFUSED', false),
+('recording.complete_import', 'REFUSED', false),
+('recording.delete', 'REFUSED', false),
+('recording.import', 'REFUSED', false),
+('recording.issue_upload_url', 'REFUSED', false),
+('recording.start', 'REFUSED', false),
+('recording.stop', 'REFUSED', false),
+('recording.undo_delete', 'REFUSED', false),
+('recording.watch', 'REFUSED', false),
+('transcript.retry', 'REFUSED', false);
+
+-- Returns the newest events before (before_at, before_id) that a patient reads about, newest first: at most 101. With a
+-- consultation, the events concern this consultation. A call walks through at most 2,000 blocks of the search index,
+-- and begins no block after it has found 20,000 events. If it ends before the page is full, the events after
+-- `reached_at` are complete, and a last row has only this time. The next page begins there.
+--
+-- An event in an open case is hidden until the case is decided. While a suspension of the patient's accounting is in
+-- effect, an event with the purpose LEGAL is hidden. A hidden event leaves no gap, because the next event takes its
+-- place in the page.
+--
+-- A block's bitmaps say which of its 1,024 events concern the patient, have an action and an outcome that the patient
+-- reads about, and are not the patient's own (46_audit_search.sql). The newest block is read first, and the walk ends
+-- when the events of all older blocks are older than the events that are found.
+create function private.find_patient_report(
+    of_patient uuid, of_consultation uuid, before_at timestamptz, before_id uuid, page_size integer
+) returns table (event audit.events, reached_at timestamptz)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+    most constant integer := least(page_size, 101);
+    latest constant timestamptz := coalesce(before_at, 'infinity');
+    nothing constant bit(1024) := repeat('0', 1024)::bit(1024);
+    is_suspended constant boolean := exists (select from private.disclosure_suspensions(of_patient));
+    login constant uuid := (select p.user_id from resguardo.patients as p where p.id = of_patient);
+    always constant text[] := array(
+        select a.action from private.patient_report_actions as a where a.shown = 'ALWAYS'
+    );
+    refusable constant text[] := array(select a.action from private.patient_report_actions as a);
+    of_self constant text[] := array(
+        select a.action from private.patient_report_actions as a where a.is_shown_of_self
+    );
+    times timestamptz[];
+    ids uuid[];
+    walked integer := 0;
+    examined integer := 0;
+    of_block integer;
+    walked_block record;
+    found_event record;
+    reached timestamptz;
+    last_of_page timestamptz;
+begin
+    select coalesce(array_agg(f.recorded_at), '{}'), coalesce(array_agg(f.id), '{}') into times, ids
+    from (
+        select e.recorded_at, e.id
+        from (select u.recorded_at, u.event_id as id from audit.unindexed as u) as q
+        cross join lateral (
+            select a.* from audit.events as a where a.id = q.id and a.recorded_at = q.recorded_at limit 1
+        ) as e
+        where e.patient_ids @> array[of_patient]
+            and (of_consultation is null or e.consultation_ids @> array[of_consultation])
+            and (
+                (e.outcome = 'ALLOWED' and e.action = any(always))
+                or (e.outcome = 'DENIED' and e.action = any(refusable))
+            )
+            and (login is null or e.actor_id is distinct from login or e.action = any(of_self))
+            and (before_at is null or (q.recorded_at, q.id) < (before_at, before_id))
+            and not (is_suspended and e.purpose = 'LEGAL')
+            and not private.is_in_open_case(e.id)
+        order by q.recorded_at desc, q.id desc limit most
+    ) as f;
+    for walked_block in
+        select
+            p.block, b.started_at, b.ended_at, b.latest_at, b.recorded_at, b.event_ids,
+            p.bits & coalesce(c.bits, ~nothing)
+            & ((a.always & coalesce(o.allowed, nothing)) | (a.refusable & coalesce(o.denied, nothing)))
+            & (~coalesce(s.bits, nothing) | coalesce(a.of_self, nothing)) as bits
+        from audit.event_bitmaps as p
+        cross join lateral (
+            select k.* from audit.event_blocks as k where k.number = p.block and k.started_at <= latest limit 1
+        ) as b
+        left join lateral (
+            select t.bits from audit.event_bitmaps as t
+            where t.attribute = 'consultation' and t.value = of_consultation::text and t.block = p.block
+        ) as c on true
+        cross join lateral (
+            select
+                coalesce(bit_or(t.bits) filter (where t.value = any(always)), nothing) as always,
+                coalesce(bit_or(t.bits), nothing) as refusable,
+                bit_or(t.bits) filter (where t.value = any(of_self)) as of_self
+            from audit.event_bitmaps as t
+            where t.attribute = 'action' and t.value = any(refusable) and t.block = p.block
+        ) as a
+        cross join lateral (
+            select
+                bit_or(t.bits) filter (where t.value = 'ALLOWED') as allowed,
+                bit_or(t.bits) filter (where t.value = 'DENIED') as denied
+            from audit.event_bitmaps as t
+            where t.attribute = 'outcome' and t.value = any('{ALLOWED,DENIED}') and t.block = p.block
+        ) as o
+        left join lateral (
+            select t.bits from audit.event_bitmaps as t
+            where t.attribute = 'actor' and t.value = login::text and t.block = p.block
+        ) as s on true
+        where p.attribute = 'patient' and p.value = of_patient::text
+            and (of_consultation is null or c.bits is not null)
+        order by p.block desc
+    loop
+        if cardinality(times) >= most then
+            select k.recorded_at into last_of_page
+            from unnest(times) as k (recorded_at) order by 1 desc offset most - 1 limit 1;
+            exit when last_of_page > walked_block.latest_at;
+        elsif (walked >= 2000 or examined >= 20000) and walked_block.latest_at < latest then
+            reached := walked_block.latest_at;
+            exit;
+        end if;
+        walked := walked + 1;
+        of_block := 0;
+        continue when walked_block.bits = nothing;
+        for found_event in
+            select e.recorded_at, e.id, e.purpose
+            from (
+                select walked_block.recorded_at[i.place + 1] as recorded_at, walked_block.event_ids[i.place + 1] as id
+                from generate_series(
+                    case
+                        when walked_block.ended_at <= latest then 1023
+                        else width_bucket(latest, walked_block.recorded_at) - 1
+                    end, 0, -1
+                ) as i (place)
+                where get_bit(walked_block.bits, i.place) = 1
+                offset 0
+            ) as q
+            cross join lateral (
+                select a.* from audit.events as a where a.id = q.id and a.recorded_at = q.recorded_at limit 1
+            ) as e
+            where e.patient_ids @> array[of_patient]
+                and (before_at is null or (e.recorded_at, e.id) < (before_at, before_id))
+        loop
+            examined := examined + 1;
+            continue when (is_suspended and found_event.purpose = 'LEGAL')
+                or private.is_in_open_case(found_event.id);
+            times := times || found_event.recorded_at;
+            ids := ids || found_event.id;
+            of_block := of_block + 1;
+            exit when of_block >= most;
+        end loop;
+    end loop;
+    return query
+    select e.event, null::timestamptz
+    from (
+        select distinct k.recorded_at, k.id from unnest(times, ids) as k (recorded_at, id)
+        where reached is null or k.recorded_at > reached
+        order by k.recorded_at desc, k.id desc limit most
+    ) as k
+    cross join lateral (
+        select a as event from audit.events as a where a.id = k.id and a.recorded_at = k.recorded_at limit 1
+    ) as e
+    order by k.recorded_at desc, k.id desc;
+    if reached is not null then
+        return query select null::audit.events, reached;
+    end if;
+end
+$$;
+
+-- Returns the patient and the consultation that a report is about: of the calling patient, or of an approved access
+-- request, for which a compliance officer reads the report. Returns nulls, and writes the audit row, if the request or
+-- the consultation does not exist or the caller may not see it. Raises RG400 (report_of_whom) if an officer names no
+-- request, or if the caller names both, and RG409 (access_request_not_approved).
+create function private.subject_of_report(
+    of_action text, of_request uuid, of_consultation uuid, out patient uuid, out consultation uuid
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    asked resguardo.access_requests;
+begin
+    perform private.use_quota(private.require_person(), 'pages');
+    if of_request is not null then
+        asked := private.find_access_request(of_request, of_action);
+        if asked.id is null then
+            return;
+        elsif of_consultation is not null then
+            raise exception 'report_of_whom' using errcode = 'RG400';
+        elsif asked.status not in ('APPROVED', 'FULFILLED') then
+            raise exception 'access_request_not_approved' using errcode = 'RG409';
+        end if;
+        patient := asked.patient_id;
+        consultation := asked.consultation_id;
+    elsif current_setting('role') <> 'patient' then
+        raise exception 'report_of_whom' using errcode = 'RG400';
+    elsif of_consultation is null or private.is_own_consultation(of_consultation) then
+        patient := private.patient();
+        consultation := of_consultation;
+    else
+        perform private.write_lookup(
+            of_action, 'consultation', 'consultation', of_consultation, false, '[]', '{}', '{}', 0, '{}'
+        );
+    end if;
+end
+$$;
+
+-- Writes the audit row of a read of a report.
+create function private.audit_report(
+    of_action text, of_patient uuid, of_consultation uuid, of_request uuid, shown_fields text[], shown_rows integer
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.write_audit_of_entities(
+        of_action, 'ALLOWED', null,
+        private.entities_of('patient', array[of_patient])
+        || private.entities_of('access_request', array_remove(array[of_request], null)),
+        array[of_patient], array_remove(array[of_consultation], null), shown_fields, shown_rows, null
+    );
+end
+$$;
+
+-- Raises RG400 (bad_time_zone) if Postgres does not know the time zone.
+create function private.require_time_zone(time_zone text) returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform now() at time zone time_zone;
+exception when invalid_parameter_value then
+    raise exception 'bad_time_zone' using errcode = 'RG400';
+end
+$$;
+
+-- Returns one page of the report of who looked at a patient's record, newest first, and writes the audit row. One row
+-- more than the page shows says that another page follows, and so does a last row with `reached_at`. `local_at` is the
+-- time of day in the given time zone. `relation` says how the person who looked relates to the patient. Of the
+-- consultations, a row names only those of the patient. The row after the last one has no id. Returns no row at all if
+-- the subject of the report does not exist. Raises RG400 (bad_time_zone) and the errors of private.subject_of_report().
+create function private.read_access_report(
+    of_request uuid, of_consultation uuid, before_at timestamptz, before_id uuid, page_size integer, time_zone text,
+    with_names boolean, shown_fields text[]
+) returns table (
+    id uuid, recorded_at timestamptz, local_at timestamp, action text, outcome text, reason text, purpose text,
+    basis text, relation text, actor_name text, consultation_ids uuid[], reached_at timestamptz
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    subject record;
+    looked record;
+    shown_rows integer := 0;
+begin
+    perform private.require_time_zone(time_zone);
+    select s.patient, s.consultation, p.user_id as login into subject
+    from private.subject_of_report('access_report.read', of_request, of_consultation) as s
+    inner join resguardo.patients as p on p.id = s.patient;
+    if subject.patient is null then
+        return;
+    end if;
+    for looked in
+        select (f.event).*, f.reached_at as reached
+        from private.find_patient_report(subject.patient, subject.consultation, before_at, before_id, page_size) as f
+    loop
+        reached_at := looked.reached;
+        exit when looked.id is null;
+        id := looked.id;
+        recorded_at := looked.recorded_at;
+        local_at := looked.recorded_at at time zone time_zone;
+        action := looked.action;
+        outcome := looked.outcome;
+        reason := looked.reason;
+        purpose := looked.purpose;
+        basis := looked.basis;
+        consultation_ids := array(
+            select c.id from resguardo.consultations as c
+            where c.id = any(looked.consultation_ids) and c.patient_id = subject.patient order by c.id
+        );
+        relation := case
+            when looked.actor_id = subject.login then 'SELF'
+            when looked.actor_role = 'clinician' and looked.actor_id in (
+                select c.doctor_id from resguardo.consultations as c
+                where c.id = any(read_access_report.consultation_ids)
+            ) then 'DOCTOR'
+            when looked.actor_role = 'clinician' then 'CLINICIAN'
+            when looked.actor_role = 'compliance' then 'COMPLIANCE'
+            when looked.actor_role = 'patient' then 'OTHER_PATIENT'
+            when looked.actor_id is null then 'SYSTEM'
+            else 'OTHER'
+        end;
+        actor_name := case when with_names then private.published_name(looked.actor_id) end;
+        shown_rows := shown_rows + 1;
+        return next;
+    end loop;
+    perform private.audit_report(
+        'access_report.read', subject.patient, subject.consultation, of_request, shown_fields,
+        least(shown_rows, page_size - 1)
+    );
+    id := null;
+    return next;
+end
+$$;
+
+-- Returns one page of the report of what was recorded of a patient, newest first, and writes the audit row. The page
+-- has the videos that were stored or that began, with the newest certificate of each destroyed one. `is_kept_longer`
+-- says that the term is over and the recording is still kept. The row after the last one has no id, and one row more
+-- than the page shows says that another page follows. Returns no row at all if the subject of the report does not
+-- exist. Raises RG400 (bad_time_zone) and the errors of private.subject_of_report().
+create function private.read_recording_report(
+    of_request uuid, of_consultation uuid, before_at timestamptz, before_id uuid, page_size integer, time_zone text,
+    with_names boolean, shown_fields text[]
+) returns table (
+    id uuid, created_at timestamptz, consultation_id uuid, recorded_at timestamptz, local_at timestamp,
+    doctor_name text, duration_seconds double precision, status text, kept_until timestamptz, kept_until_day date,
+    is_kept_longer boolean, destroyed_at timestamptz, destroyed_day date, certificate_number integer,
+    certificate_sha256 text, certificate_json text
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    subject record;
+    shown_rows integer;
+begin
+    perform private.require_time_zone(time_zone);
+    select s.patient, s.consultation into subject
+    from private.subject_of_report('recording_report.read', of_request, of_consultation) as s;
+    if subject.patient is null then
+        return;
+    end if;
+    return query
+    select
+        r.id, r.created_at, r.consultation_id, coalesce(r.started_at, r.created_at),
+        coalesce(r.started_at, r.created_at) at time zone time_zone,
+        case when with_names then private.published_name(r.doctor_id) end, r.duration_seconds,
+        case
+            when r.status = 'DELETED' then 'DESTROYED'
+            when r.status = 'LOST' or (r.status = 'READY' and r.missing_since is not null) then 'LOST'
+            when r.status = 'READY' then 'KEPT'
+            when r.status in ('FAILED', 'ABORTED') then 'FAILED'
+            else 'IN_PROGRESS'
+        end,
+        case when r.status <> 'DELETED' then r.due_at end,
+        case when r.status <> 'DELETED' then (r.due_at at time zone time_zone)::date end,
+        coalesce(r.status <> 'DELETED' and r.due_at <= private.now(), false),
+        d.finished_at, (d.finished_at at time zone time_zone)::date, d.number, d.sha256, d.document
+    from (
+        select a.* from resguardo.recordings as a
+        where a.patient_id = subject.patient and a.medium = 'VIDEO'
+            and (a.started_at is not null or a.status in ('READY', 'DELETED', 'LOST'))
+            and (subject.consultation is null or a.consultation_id = subject.consultation)
+            and (before_at is null or (a.created_at, a.id) < (before_at, before_id))
+        order by a.created_at desc, a.id desc limit least(page_size, 101)
+    ) as r
+    left join lateral (
+        select e.finished_at, c.number, c.sha256, c.document
+        from resguardo.certificates as c
+        inner join resguardo.deletions as e on e.id = c.deletion_id
+        where c.recording_id = r.id and r.status = 'DELETED'
+        order by c.number desc limit 1
+    ) as d on true
+    order by r.created_at desc, r.id desc;
+    get diagnostics shown_rows = row_count;
+    perform private.audit_report(
+        'recording_report.read', subject.patient, subject.consultation, of_request, shown_fields,
+        least(shown_rows, page_size - 1)
+    );
+    id := null;
+    return next;
+end
+$$;
+
+
 -- 71_reassignments.sql
 
 -- Reassignments: the consultations of a doctor who left get another doctor. The proposal and its approval are in
@@ -18892,6 +19343,220 @@ begin
     );
 end
 $$;
+
+
+-- 72_consultation_labels.sql
+
+-- The labels of consultations: a few words by which the doctor and the patient recognise a consultation. A label is
+-- encrypted with the data key of the patient, and is deleted with this key.
+
+create table private.consultation_labels (
+    consultation_id uuid not null,
+    patient_id uuid not null
+    constraint consultation_labels_patient_key_fkey references private.patient_keys (patient_id) on delete cascade,
+    ciphertext bytea not null
+    constraint consultation_labels_ciphertext_length check (length(ciphertext) between 30 and 1024),
+    changed_by uuid not null
+    constraint consultation_labels_changed_by_fkey references resguardo.staff (user_id),
+    changed_at timestamptz not null default private.now(),
+    constraint consultation_labels_pkey primary key (consultation_id),
+    constraint consultation_labels_consultation_fkey foreign key (consultation_id, patient_id)
+    references resguardo.consultations (id, patient_id)
+);
+comment on table private.consultation_labels is
+'The encrypted label of each consultation that has one. It is deleted with the data key of the patient.';
+create index consultation_labels_patient_idx on private.consultation_labels (patient_id);
+create index consultation_labels_consultation_idx on private.consultation_labels (consultation_id, patient_id);
+create index consultation_labels_changed_by_idx on private.consultation_labels (changed_by);
+
+-- The consultations whose labels the running transaction has read. The statement that shows a consultation writes the
+-- audit row, and not `label_of`, because one row names a whole page. At the commit, a trigger checks that the row was
+-- written.
+create table private.shown_labels (
+    transaction_id xid8 constraint shown_labels_pkey primary key default pg_current_xact_id(),
+    consultation_ids uuid[] not null
+);
+comment on table private.shown_labels is
+'The consultations whose labels the running transaction has read. The table is empty between transactions.';
+
+-- Writes an audit row about the labels that the transaction has read, unless the transaction has already written a row
+-- that names the field. No transaction can therefore read labels without an audit row.
+create function private.audit_labels() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    shown private.shown_labels;
+begin
+    delete from private.shown_labels as s where s.transaction_id = new.transaction_id returning s.* into shown;
+    if exists (
+        select from (
+            select e.fields, e.xmin as written_by from audit.events as e
+            where e.actor_id = private.uid() order by e.recorded_at desc limit 20
+        ) as n
+        where n.written_by = pg_current_xact_id()::xid
+            and exists (select from unnest(n.fields) as f (name) where f.name ~ '(^|[.])label$')
+    ) then
+        return null;
+    end if;
+    perform private.write_audit(
+        'consultation.read', 'ALLOWED', null, 'consultation', shown.consultation_ids,
+        array(
+            select distinct c.patient_id from resguardo.consultations as c where c.id = any (shown.consultation_ids)
+        ),
+        shown.consultation_ids, array['label'], cardinality(shown.consultation_ids), null
+    );
+    return null;
+end
+$$;
+
+create constraint trigger shown_labels_audit after insert on private.shown_labels
+deferrable initially deferred for each row execute function private.audit_labels();
+alter table private.shown_labels enable always trigger shown_labels_audit;
+
+-- Returns the encrypted label of a consultation with the patient's wrapped data key, to the doctor and the patient of
+-- the consultation. Returns null for everybody else, and for a consultation without a label.
+create function private.label_of(of_consultation uuid) returns jsonb
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found_label jsonb;
+begin
+    perform private.require_person();
+    if current_setting('role') not in ('clinician', 'patient') then
+        return null;
+    end if;
+    select jsonb_build_object(
+        'consultation_id', l.consultation_id, 'patient_id', l.patient_id,
+        'ciphertext', encode(l.ciphertext, 'base64'), 'wrapped', encode(k.wrapped_key, 'base64'),
+        'root_key', k.root_key_id
+    )
+    into found_label
+    from private.consultation_labels as l
+    inner join private.patient_keys as k on k.patient_id = l.patient_id
+    where l.consultation_id = of_consultation and private.is_own_consultation(of_consultation);
+    if found_label is not null then
+        insert into private.shown_labels as s (consultation_ids) values (array[of_consultation])
+        on conflict (transaction_id) do update set consultation_ids = s.consultation_ids || excluded.consultation_ids;
+    end if;
+    return found_label;
+end
+$$;
+
+-- Returns whether a consultation had recordings, and all of them and its signed notes are destroyed.
+create function private.is_consultation_destroyed(of_consultation uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from resguardo.recordings as r where r.consultation_id = of_consultation and r.status = 'DELETED'
+    ) and not exists (
+        select from resguardo.recordings as r
+        where r.consultation_id = of_consultation and r.status not in ('DELETED', 'ABORTED')
+    ) and not exists (
+        select from resguardo.signed_notes as n where n.consultation_id = of_consultation and n.status <> 'DESTROYED'
+    );
+end
+$$;
+
+-- Begins to change the label of a consultation of the calling doctor: locks the consultation, and returns the data key
+-- of the patient and the current label. If the patient has no key, the function stores the offered one. Without an
+-- offered key, as for the removal of a label, it makes none. The commit writes the audit row. Returns no row if the
+-- consultation does not exist or the caller may not see it. Raises RG409 (recording_deleted, root_key_unknown), RG429
+-- (quota_pages).
+create function private.begin_label(of_consultation uuid, offered bytea, offered_root_key text)
+returns table (patient_id uuid, wrapped bytea, root_key text, ciphertext bytea)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+    patient uuid;
+begin
+    perform private.use_quota(doctor, 'pages');
+    if private.is_own_consultation(of_consultation) then
+        select c.patient_id into patient from resguardo.consultations as c
+        where c.id = of_consultation for no key update;
+    end if;
+    if patient is null then
+        perform private.write_lookup(
+            'consultation.set_label', 'consultation', 'consultation', of_consultation, false, '[]', '{}', '{}', 0,
+            array['label']
+        );
+        return;
+    end if;
+    if offered is not null and private.is_consultation_destroyed(of_consultation) then
+        raise exception 'recording_deleted' using errcode = 'RG409';
+    end if;
+    perform private.write_audit_later(
+        'consultation.set_label', null, 'consultation', of_consultation, patient, of_consultation, array['label'], null
+    );
+    if offered is not null then
+        perform private.make_patient_key(patient, of_consultation, offered, offered_root_key);
+    end if;
+    return query
+    select patient, k.wrapped_key, k.root_key_id, l.ciphertext
+    from (select patient as id) as p
+    left join private.patient_keys as k on k.patient_id = p.id and offered is not null
+    left join private.consultation_labels as l on l.consultation_id = of_consultation;
+end
+$$;
+
+-- Stores or removes (null) the label of a consultation, whose change this transaction has begun. Raises RG403
+-- (reserved_action).
+create function private.store_label(of_consultation uuid, new_ciphertext bytea) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+begin
+    perform private.require_begun('consultation.set_label', of_consultation);
+    if new_ciphertext is null then
+        delete from private.consultation_labels as l where l.consultation_id = of_consultation;
+        return;
+    end if;
+    insert into private.consultation_labels as l (consultation_id, patient_id, ciphertext, changed_by)
+    select c.id, c.patient_id, new_ciphertext, doctor from resguardo.consultations as c where c.id = of_consultation
+    on conflict (consultation_id) do update
+    set ciphertext = excluded.ciphertext, changed_by = excluded.changed_by, changed_at = private.now();
+end
+$$;
+
+-- Deletes the label of a consultation when the last of its recordings and signed notes is destroyed. Then destroys the
+-- data key of the patient if it encrypts nothing any more.
+create function private.delete_label() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not private.is_consultation_destroyed(new.consultation_id) then
+        return null;
+    end if;
+    delete from private.consultation_labels as l where l.consultation_id = new.consultation_id;
+    if not found then
+        return null;
+    end if;
+    perform from private.patient_keys as k where k.patient_id = new.patient_id for update;
+    delete from private.patient_keys as k
+    where k.patient_id = new.patient_id
+        and not exists (select from private.consultation_labels as l where l.patient_id = k.patient_id)
+        and not exists (
+            select from private.signed_note_texts as t
+            inner join resguardo.signed_notes as n on n.id = t.note_id
+            where n.patient_id = k.patient_id
+        );
+    if found then
+        perform private.write_audit(
+            'patient.destroy_key', 'ALLOWED', null, 'patient', array[new.patient_id], array[new.patient_id],
+            array[new.consultation_id], array['data_key'], 1, null
+        );
+    end if;
+    return null;
+end
+$$;
+
+create trigger recordings_delete_label after update of status on resguardo.recordings
+for each row when (new.status = 'DELETED' and old.status <> 'DELETED') execute function private.delete_label();
+
+create trigger signed_notes_delete_label after update of status on resguardo.signed_notes
+for each row when (new.status = 'DESTROYED' and old.status <> 'DESTROYED') execute function private.delete_label();
 
 
 -- 73_evidence.sql

@@ -111,7 +111,7 @@ create index recordings_changed_idx on resguardo.recordings (doctor_id, updated_
 where medium = 'VIDEO';
 create index recordings_sound_changed_idx on resguardo.recordings (doctor_id, updated_at desc, id desc)
 where medium <> 'VIDEO';
-create index recordings_patient_idx on resguardo.recordings (patient_id);
+create index recordings_patient_idx on resguardo.recordings (patient_id, medium, created_at desc, id desc);
 create index recordings_doctor_patient_idx
 on resguardo.recordings (doctor_id, patient_id, created_at desc, id desc) where medium = 'VIDEO';
 create index recordings_room_idx on resguardo.recordings (room_name);

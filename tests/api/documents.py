@@ -25,7 +25,7 @@ _CONSENT = """
 _PLAIN = """
   id externalId doctor { id } conductedBy { id } patient { id externalId }
   scheduledAt kind sensitivity roomName recordsAutomatically
-  recordsSpeakersSeparately language isTranscribed createdAt
+  recordsSpeakersSeparately language isTranscribed createdAt patientExternalId label
 """
 _CONSULTATION = f"{_PLAIN} {_PARTICIPANTS} consents {{ {_CONSENT} }}"
 _PROBLEM = "problem { code message }"
@@ -48,9 +48,47 @@ _DELETION = """
 """
 _PAGE_INFO = "pageInfo { hasNextPage hasPreviousPage startCursor endCursor }"
 
+ACCESS_ENTRIES = """
+query (
+  $first: Int! = 25, $after: String, $requestId: ID, $of: ConsultationBy, $timeZone: String! = "UTC"
+) {
+  accessEntries(
+    first: $first, after: $after, filter: {accessRequestId: $requestId, consultation: $of}, timeZone: $timeZone
+  ) {
+    edges { cursor node { id recordedAt when who relation text why isRefused refusal consultationIds } }
+    pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
+  }
+}
+"""
+RECORDING_SUMMARIES = """
+query (
+  $first: Int! = 25, $after: String, $requestId: ID, $of: ConsultationBy, $timeZone: String! = "UTC"
+) {
+  recordingSummaries(
+    first: $first, after: $after, filter: {accessRequestId: $requestId, consultation: $of}, timeZone: $timeZone
+  ) {
+    edges {
+      cursor
+      node {
+        id consultationId recordedAt when doctor durationSeconds fate text keptUntil destroyedAt
+        certificate { number sha256 json pdfBase64 }
+      }
+    }
+    pageInfo { hasNextPage hasPreviousPage startCursor endCursor }
+  }
+}
+"""
+
 REGISTER = f"""
 mutation ($consultation: RegisterConsultationInput!) {{
   registerConsultation(input: $consultation) {{ consultation {{ {_CONSULTATION} }} }}
+}}
+"""
+SET_LABEL = f"""
+mutation ($consultationId: ID!, $label: String) {{
+  editConsultationLabel(input: {{consultationId: $consultationId, label: $label}}) {{
+    consultation {{ {_CONSULTATION} }}
+  }}
 }}
 """
 CONSULTATION = f"""

@@ -78,6 +78,8 @@ STAGES: dict[str, Stage] = {
     "recordAccessReview": "IN REVIEW",
     "issueAccessExportUrl": "FULFILLED",
     "revealAccessExportSecret": "FULFILLED",
+    "accessEntries": "FULFILLED",
+    "recordingSummaries": "FULFILLED",
 }
 """The stage that a request needs before a field acts on it. Fields that are not listed need OPEN."""
 

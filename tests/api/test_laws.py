@@ -50,6 +50,7 @@ CONSULTATION_FIELDS = [
     "id",
     "isTranscribed",
     "kind",
+    "label",
     "language",
     "participants.guestRole",
     "participants.hasConsented",
@@ -59,6 +60,7 @@ CONSULTATION_FIELDS = [
     "participants.mustConsent",
     "patient.externalId",
     "patient.id",
+    "patientExternalId",
     "recordsAutomatically",
     "recordsSpeakersSeparately",
     "roomName",
@@ -433,6 +435,9 @@ READS = {
         ANSWER_FIELDS,
         ("recording", "transcript"),
     ),
+    "editConsultationLabel": Read(
+        documents.SET_LABEL, "consultation.set_label", "U", "consultation", CONSULTATION_FIELDS
+    ),
     "switchTranscription": Read(
         documents.SWITCH_TRANSCRIPTION,
         "consultation.switch_transcription",
@@ -474,6 +479,10 @@ async def test_law_1_read_writes_one_complete_audit_row(harness: ApiHarness, fie
         await harness.rows(INSIGHT_STATES[field], recording)
     if field == "retryTranscription":
         await harness.rows(FAIL_TRANSCRIPTION, recording)
+    if (
+        field == "editConsultationLabel"
+    ):  # the first label makes a data key, which has an audit row of its own
+        await case.doctor.ask(documents.SET_LABEL, consultationId=case.id, label="Knee")
     note = await _store_note(harness, case, field, UUID(recording))
     await case.doctor.ask(documents.JOIN, consultationId=case.id)
     if field == "activeRooms":
@@ -540,6 +549,7 @@ def _variables(case: Case, field: str, recording: str) -> dict[str, object]:
         "joinConsultation": {"consultationId": case.id},
         "issueDownloadUrl": {"recordingId": recording, "purposeOfUse": "TREATMENT"},
         "transcriptSearch": {"query": "pills"},
+        "editConsultationLabel": {"consultationId": case.id, "label": "Knee, second visit"},
         "switchTranscription": {"consultationId": case.id, "isTranscribed": False},
         "correctTranscript": {"id": recording, "turn": 0, "text": "Good evening."},
         **{name: {"id": case.id} for name in ("sessionNotes", "psychotherapyNotes")},

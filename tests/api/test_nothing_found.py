@@ -75,6 +75,8 @@ QUERIES = {
     "sessionNotes": Look(documents.SESSION_NOTES, {"id": NOWHERE}, "ABSENT"),
     "psychotherapyNotes": Look(documents.PSYCHOTHERAPY_NOTES, {"id": NOWHERE}, "ABSENT"),
     "activeRooms": Look(documents.ACTIVE_ROOMS),
+    "accessEntries": Look(documents.ACCESS_ENTRIES, {"requestId": NOWHERE}, "ABSENT"),
+    "recordingSummaries": Look(documents.RECORDING_SUMMARIES, {"requestId": NOWHERE}, "ABSENT"),
     "auditEvents": Look(documents.AUDIT_EVENTS, {"filter": {"action": "nobody.did"}}),
     "auditSummary": Look(documents.AUDIT_SUMMARY),
     "auditExports": Look(AUDIT_EXPORTS),

@@ -251,6 +251,10 @@ async def _switch(at: Arranged) -> Call:
     return at.case.doctor, {"consultationId": at.case.id, "isTranscribed": False}
 
 
+async def _set_label(at: Arranged) -> Call:
+    return at.case.doctor, {"consultationId": at.case.id, "label": "Knee, second visit"}
+
+
 async def _import(at: Arranged) -> Call:
     await at.case.consent()
     await arrange_import(at.harness, at.case)
@@ -467,6 +471,7 @@ CALLS: dict[str, Arrange] = {
     "dismissInsight": _dismiss_insight,
     "askTranscript": _ask_transcript,
     "switchTranscription": _switch,
+    "editConsultationLabel": _set_label,
     "writeSessionNote": _write_note,
     "editSessionNote": _edit_note,
     "deleteSessionNote": _delete_note,

@@ -280,7 +280,7 @@ def test_every_list_is_a_connection_with_the_same_arguments() -> None:
             assert str(field.args["first"].type) == "Int!", place
             assert _default(field.args["first"]) == "25", place
             assert str(field.args["after"].type) == "String", place
-            others = set(field.args) - {"first", "after", "filter", "recordingId"}
+            others = set(field.args) - {"first", "after", "filter", "recordingId", "timeZone"}
             assert others == set(), place
 
 
@@ -360,6 +360,7 @@ CHANGED = {
     "dismissInsight": {"insights"},
     "askTranscript": {"answer"},
     "switchTranscription": {"consultation"},
+    "editConsultationLabel": {"consultation"},
     "issueSubtitleUrls": {"subtitleUrls"},
     "issueDownloadUrl": {"downloadUrl"},
     "issuePlaybackUrl": {"playbackUrl"},
@@ -451,6 +452,7 @@ BARE_IDS = {
     "MissingConsent.participantId": "an error names an object and shows none",
     "Patient.externalId": "the practice's own id",
     "Consultation.externalId": "the practice's own id",
+    "Consultation.patientExternalId": "the practice's own id of the patient, without a nested object",
     "AuditEvent.patientIds": "an officer may not read the patient",
     "AuditEvent.consultationIds": "an officer may not read the consultation",
     "ReviewCase.patientIds": "the ids in the audit log, from which the case was made",
@@ -459,6 +461,8 @@ BARE_IDS = {
     "ReviewCaseEvent.consultationIds": "the ids in the audit log",
     "PlaybackUrl.viewingId": "a viewing is only in the audit log, and no object of the schema",
     "AuditEntities.ids": "the type of the objects differs from row to row",
+    "AccessEntry.consultationIds": "a report names consultations and shows none",
+    "RecordingSummary.consultationId": "a report names a consultation and shows none",
     "Alert.entityIds": "the type of the objects differs from row to row",
     "WebhookDelivery.entityIds": "the type of the objects differs from row to row",
     "WebhookDelivery.messageId": "the id of a message, which is no object of the schema",
@@ -516,6 +520,7 @@ def test_type_with_an_id_is_a_node() -> None:
             "Sanction",
         ),
         *("StaffMember", "StaffInvitation", "OfficerProposal", "SessionNote", "SessionNotes"),
+        *("AccessEntry", "RecordingSummary"),
     } == with_id
 
 

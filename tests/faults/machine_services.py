@@ -345,7 +345,7 @@ class Stage:
 
     async def _register(self, wished: dict[str, bool]) -> RegisteredConsultation:
         consultations = Consultations(
-            self.services.api, self.cloud, livekit_url="ws://nowhere", deployment="test"
+            self.services.api, self.cloud, KEYRING, livekit_url="ws://nowhere", deployment="test"
         )
         registration = Registration(
             external_id=f"consultation-{uuid4()}",

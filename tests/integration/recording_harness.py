@@ -391,7 +391,7 @@ async def opened(
 
 
 async def _register(api: Pool, livekit: LiveKit, wished: dict[str, bool]) -> RegisteredConsultation:
-    consultations = Consultations(api, livekit, livekit_url="ws://127.0.0.1", deployment="test")
+    consultations = Consultations(api, livekit, KEYRING, livekit_url="ws://127.0.0.1", deployment="test")
     registration = Registration(
         external_id="consultation-1",
         doctor_id=None,

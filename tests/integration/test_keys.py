@@ -352,6 +352,7 @@ def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(databas
         "search_transcripts",
         "read_patient_keys_to_rewrap",
         "begin_signing",
+        "begin_label",
         "begin_session_note",
         "begin_note_change",
         "export_session_notes",
@@ -369,6 +370,7 @@ def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(databas
         "keys_of",  # only the functions that open notes may call it
         "gather_note_draft",  # its callers write the audit row before they return what it has read
         "topics_of",  # it writes to private.shown_topics, whose trigger writes the audit row
+        "label_of",  # it writes to private.shown_labels, whose trigger writes the audit row
         "make_recording_key",
         "rewrap_recording_keys",
         "shred_keys",
@@ -377,6 +379,7 @@ def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(databas
         "rewrap_patient_keys",
     }
     assert "insert into private.shown_topics" in sources["topics_of"]
+    assert "insert into private.shown_labels" in sources["label_of"]
     for name in giving:
         source = sources[name]
         writes = (

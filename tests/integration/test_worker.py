@@ -25,6 +25,7 @@ from app.consents.texts import CURRENT_VERSION, consent_texts
 from app.consultations.model import Registration, Sensitivity
 from app.consultations.service import Consultations
 from app.integrations.livekit.client import LiveKit
+from app.keys.keyring import Keyring
 from app.postgres.database import Database
 from devstack.children import child
 from devstack.stack import Stack
@@ -253,7 +254,11 @@ async def _arranged(running_stack: Stack) -> UUID:
         httpx.AsyncClient(trust_env=False) as http,
     ):
         consultations = Consultations(
-            api, livekit, livekit_url="ws://127.0.0.1", deployment=environment["DEPLOYMENT"]
+            api,
+            livekit,
+            Keyring.parse(environment["ROOT_KEYS"]),
+            livekit_url="ws://127.0.0.1",
+            deployment=environment["DEPLOYMENT"],
         )
         made = await RegisteredConsultation.register(consultations, asker(DOCTOR), _registration())
         text = consent_texts()[CURRENT_VERSION, "en"]

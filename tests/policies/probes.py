@@ -167,6 +167,7 @@ RELATIONS: dict[str, Relation] = {
     "resguardo.certificates": Relation("recording_id", "doctor_id = %s"),
     "private.recording_keys": Relation("recording_id", _BY_RECORDING),
     "private.patient_keys": Relation("patient_id", _BY_PATIENT),
+    "private.consultation_labels": Relation("consultation_id", _BY_PATIENT),
     "resguardo.note_certificates": Relation("note_id", "doctor_id = %s"),
     "private.note_destructions": Relation(
         "note_id",
@@ -200,6 +201,7 @@ RELATIONS: dict[str, Relation] = {
     "private.word_index_key": Relation("is_the_only_one"),
     "private.searches": Relation("id"),
     "private.shown_topics": Relation("transaction_id"),
+    "private.shown_labels": Relation("transaction_id"),
     "audit.unsealed": Relation("event_id"),
     "audit.logs": Relation("log_year"),
     "audit.leaves": Relation("index"),
@@ -211,6 +213,7 @@ RELATIONS: dict[str, Relation] = {
     "audit.publications": Relation("log_year"),
     "private.audit_actions": Relation("action"),
     "private.audit_terms": Relation("term"),
+    "private.patient_report_actions": Relation("action"),
     "private.tasks": Relation("name"),
     "private.root_keys": Relation("id"),
     "private.deletion_objects": Relation(

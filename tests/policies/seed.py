@@ -281,6 +281,11 @@ def _signed_note(connection: Connection, case: Case) -> None:
         "insert into private.patient_keys values (%s, %s, 'first')", [case.patient_id, bytes(40)]
     )
     connection.execute(
+        "insert into private.consultation_labels (consultation_id, patient_id, ciphertext, changed_by)"
+        " values (%s, %s, %s, %s)",
+        [case.id_of("over"), case.patient_id, bytes(40), case.doctor_id],
+    )
+    connection.execute(
         "insert into resguardo.signed_notes (id, recording_id, consultation_id, doctor_id, patient_id, signed_at,"
         " version_count, quote_count, term_from) values (%s, %s, %s, %s, %s, %s, 1, 2, %s)",
         [note, case.id_of("over READY"), *people, NOON, NOON],
@@ -474,6 +479,9 @@ def _queue(connection: Connection) -> None:
     connection.execute("alter table private.shown_topics disable trigger shown_topics_audit")
     connection.execute("insert into private.shown_topics (recording_ids) values ('{}')")
     connection.execute("alter table private.shown_topics enable always trigger shown_topics_audit")
+    connection.execute("alter table private.shown_labels disable trigger shown_labels_audit")
+    connection.execute("insert into private.shown_labels (consultation_ids) values ('{}')")
+    connection.execute("alter table private.shown_labels enable always trigger shown_labels_audit")
     connection.execute("alter table private.searches disable trigger searches_write_audit")
     connection.execute(
         "insert into private.searches (recording_ids, patient_ids, consultation_ids, fields)"
