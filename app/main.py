@@ -15,6 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from app.access_requests.service import AccessRequests
+from app.accountings.service import Accountings
 from app.alerts.service import AlertReads
 from app.attestations.service import Attestations
 from app.audit.service import Audit
@@ -315,6 +316,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
         ),
         disclosures=Disclosures(parts.database, settings.keyring),
         review_cases=ReviewCases(parts.database),
+        accountings=Accountings(parts.database, settings.keyring),
     )
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 import strawberry
 
 from app.access_requests.service import AccessRequests
+from app.accountings.service import Accountings
 from app.alerts.service import AlertReads
 from app.attestations.service import Attestations
 from app.audit.service import Audit, Rejection
@@ -89,6 +90,7 @@ class Services:
     review_cases: ReviewCases
     breaches: Breaches
     attestations: Attestations
+    accountings: Accountings
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import strawberry
 
 from app.access_requests import model as access_requests
+from app.accountings import model as accountings
 from app.alerts import model as alerts
 from app.attestations import model as attestations
 from app.audit import model as audit
@@ -58,6 +59,15 @@ def describe_enum(
         value.description = by_name[value.name]
 
 
+describe_enum(
+    accountings.AccountingRequestStatus,
+    description="This is the status of a request for an accounting of disclosures.",
+    values={
+        accountings.AccountingRequestStatus.OPEN: "The practice has not issued the accounting yet.",
+        accountings.AccountingRequestStatus.FULFILLED: "The practice has issued the accounting.",
+        accountings.AccountingRequestStatus.WITHDRAWN: "The patient has withdrawn the request.",
+    },
+)
 describe_enum(
     disclosures.DisclosurePurpose,
     description=(

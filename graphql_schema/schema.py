@@ -8,6 +8,7 @@ from app.identity import permissions
 from graphql_schema import access_exports as export_fields
 from graphql_schema import access_request_mutations as access_changes
 from graphql_schema import access_requests as access_fields
+from graphql_schema import accountings as accounting_fields
 from graphql_schema import alerts as alert_fields
 from graphql_schema import attestations as attestation_fields
 from graphql_schema import audit, consents, recording_imports, subscriptions
@@ -245,6 +246,15 @@ class Query:
         description=(
             "Lists the alerts, newest first: what an operator or a compliance officer must look at, such as an overdue "
             "access request or a deletion that fails."
+        ),
+    )
+    accounting_requests = root_field(
+        accounting_fields.accounting_requests,
+        permissions.LIST_ACCOUNTING_REQUESTS,
+        quota="pages",
+        description=(
+            "Lists requests for an accounting of disclosures, newest first. A patient sees their own requests, and "
+            "compliance sees all requests."
         ),
     )
     disclosures = root_field(
@@ -883,6 +893,51 @@ class Mutation:
         description=(
             "Reveals the secret of an export of the audit log once, to the officer who asked for the export. "
             "Idempotent by `auditExportId`: the secret is returned once, and a repeated call is refused."
+        ),
+    )
+    request_accounting = root_field(
+        accounting_fields.request_accounting,
+        permissions.REQUEST_ACCOUNTING,
+        quota="pages",
+        description=(
+            "Files a request of the signed-in patient for an accounting of disclosures (45 CFR 164.528). Idempotent by "
+            "the caller: if a request of the patient is OPEN, it is returned unchanged."
+        ),
+    )
+    record_accounting_request = root_field(
+        accounting_fields.record_accounting_request,
+        permissions.RECORD_ACCOUNTING_REQUEST,
+        quota="pages",
+        description=(
+            "Files a patient's request for an accounting of disclosures that arrived in writing. Idempotent by "
+            "`patient`: if a request of the patient is OPEN, it is returned unchanged."
+        ),
+    )
+    withdraw_accounting_request = root_field(
+        accounting_fields.withdraw_accounting_request,
+        permissions.WITHDRAW_ACCOUNTING_REQUEST,
+        quota="pages",
+        description=(
+            "Withdraws a request for an accounting. Idempotent by `accountingRequestId`: a withdrawn request stays "
+            "WITHDRAWN."
+        ),
+    )
+    extend_accounting_request = root_field(
+        accounting_fields.extend_accounting_request,
+        permissions.EXTEND_ACCOUNTING_REQUEST,
+        quota="pages",
+        description=(
+            "Extends the deadline of a request for an accounting once, by at most 30 days. Idempotent by "
+            "`accountingRequestId`: a repeated call is refused."
+        ),
+    )
+    issue_accounting = root_field(
+        accounting_fields.issue_accounting,
+        permissions.ISSUE_ACCOUNTING,
+        quota="pages",
+        description=(
+            "Issues the accounting of a request, and keeps it. Idempotent by `accountingRequestId`: a repeated call "
+            "returns the accounting that was issued first."
         ),
     )
     record_disclosure = root_field(

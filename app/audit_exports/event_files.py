@@ -9,14 +9,13 @@ A row of CSV has the log, the index, and the columns of the event. A list of wor
 value that is not one word is JSON. CSV has no salt, because a verifier cannot restore the canonical form from it.
 """
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
 from app.audit_exports.model import AuditExportFormat, Place
+from app.csv_files import format_csv, guard_cell
 from app.transparency_log.events import SALT_COLUMN, format_canonical_event
 
 FILE_NAMES: Final = {
@@ -50,21 +49,18 @@ COLUMNS: Final = (
 )
 """The columns of an event in CSV, in this order. A test compares them with the columns of the canonical form."""
 
-_FORMULA: Final = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
-"""The first characters with which a spreadsheet takes a cell for a formula, also in full width (OWASP)."""
-
 Event = Mapping[str, Any]
 
 
 def format_header(form: AuditExportFormat) -> bytes:
     """Return the beginning of the file."""
-    return _format_csv([["log", "index", *COLUMNS]]) if form is AuditExportFormat.CSV else b""
+    return format_csv([["log", "index", *COLUMNS]]) if form is AuditExportFormat.CSV else b""
 
 
 def format_events(form: AuditExportFormat, events: Sequence[Event], places: Mapping[UUID, Place]) -> bytes:
     """Return the lines of the events. `places` has the place of each event by the event's id."""
     if form is AuditExportFormat.CSV:
-        return _format_csv([_csv_row(event, places[event["id"]]) for event in events])
+        return format_csv([_csv_row(event, places[event["id"]]) for event in events])
     return b"".join(_ndjson_line(event, places[event["id"]]) for event in events)
 
 
@@ -90,11 +86,4 @@ def _cell(value: object) -> str:
             text = " ".join(value)
         case _:
             text = json.dumps(value, separators=(",", ":"))
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _format_csv(rows: Sequence[Sequence[str]]) -> bytes:
-    """Return the rows as CSV of RFC 4180."""
-    file = io.StringIO(newline="")
-    csv.writer(file).writerows(rows)
-    return file.getvalue().encode()
+    return guard_cell(text)

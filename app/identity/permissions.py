@@ -149,6 +149,13 @@ LIST_WEBHOOK_DELIVERIES: Final = Permission("webhook.list", _COMPLIANCE, "webhoo
 REDELIVER_WEBHOOK: Final = Permission("webhook.redeliver", _COMPLIANCE, "webhook_delivery")
 
 LIST_ALERTS: Final = Permission("alert.list", _COMPLIANCE, "alert")
+LIST_ACCOUNTING_REQUESTS: Final = Permission("accounting.list", _REQUESTERS, "accounting_request")
+REQUEST_ACCOUNTING: Final = Permission("accounting.file", _PATIENT, "patient")
+RECORD_ACCOUNTING_REQUEST: Final = Permission("accounting.file", _COMPLIANCE, "patient")
+WITHDRAW_ACCOUNTING_REQUEST: Final = Permission("accounting.withdraw", _REQUESTERS, "accounting_request")
+EXTEND_ACCOUNTING_REQUEST: Final = Permission("accounting.extend", _COMPLIANCE, "accounting_request")
+ISSUE_ACCOUNTING: Final = Permission("accounting.issue", _COMPLIANCE, "accounting_request")
+
 RECORD_DISCLOSURE: Final = Permission("disclosure.record", _COMPLIANCE, "patient")
 LIST_DISCLOSURES: Final = Permission("disclosure.list", _COMPLIANCE, "disclosure")
 SUSPEND_DISCLOSURES: Final = Permission("disclosure.suspend", _COMPLIANCE, "patient")

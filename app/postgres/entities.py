@@ -355,6 +355,18 @@ ENTITIES: Final = {
         patients="({row}.filter).patient_id",
         consultations="({row}.filter).consultation_id",
     ),
+    "accounting_request": Entity(
+        type="accounting_request",
+        table="resguardo.accounting_requests",
+        hidden_from=("clinician",),
+        values={
+            "is_overdue": "{row}.status = 'OPEN' and {row}.due_on < (select private.today())",
+            "extension": _EXTENSION,
+            "issued_by": _user("issued_by"),
+        },
+        relations={"patient": One("patient", "{row}.id = {parent}.patient_id")},
+        consultations="null::uuid",
+    ),
     "disclosure": Entity(
         type="disclosure",
         table="resguardo.disclosures",

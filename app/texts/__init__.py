@@ -29,6 +29,7 @@ class ErrorTexts(TypedDict):
     codes: dict[str, str]
     certificate: dict[str, str]
     access_request: dict[str, str]
+    accounting: dict[str, str]
     disclosure: dict[str, str]
     audit_export: dict[str, str]
     signed_note: dict[str, str]
@@ -114,6 +115,11 @@ def answer_not_found_text(language: Language) -> str:
 def certificate_words(language: Language) -> dict[str, str]:
     """Return the labels of a certificate of destruction."""
     return error_texts(language)["certificate"]
+
+
+def accounting_words(language: Language) -> dict[str, str]:
+    """Return the words on the pages and in the columns of an accounting of disclosures."""
+    return error_texts(language)["accounting"]
 
 
 def disclosure_words(language: Language) -> dict[str, str]:

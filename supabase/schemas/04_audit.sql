@@ -198,6 +198,9 @@ select 'reason', t.term from unnest(array[
     'audit_export_not_found', 'audit_export_of_another', 'audit_export_too_large', 'quota_exports',
     'audit_filter_not_found', 'officer_lost_access',
     'bad_syntax', 'not_one_field',
+    'endpoint_not_tried', 'endpoint_removed',
+    'accounting_request_closed', 'accounting_request_not_found', 'accounting_too_large', 'bad_accounting_dates',
+    'accounting_unprintable', 'accounting_too_long_to_print',
     'authorization_expired', 'bad_disclosure', 'suspension_not_found', 'disclosed_on_ahead', 'suspension_not_written',
     'suspension_over', 'suspension_too_long', 'text_not_begun',
     'endpoint_address_forbidden', 'endpoint_busy', 'endpoint_gone', 'endpoint_not_tried', 'endpoint_redirects',
@@ -386,7 +389,7 @@ select 'basis', t.term from unnest(array[
 insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
     'audit_export', 'alert',
-    'disclosure', 'disclosure_suspension',
+    'disclosure', 'disclosure_suspension', 'accounting_request',
     'breach_assessment', 'sanction', 'attestation', 'evidence_pack',
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'cost', 'deletion', 'deployment', 'insights',
     'audit_log',
@@ -409,6 +412,8 @@ select 'field', t.term from unnest(array[
     'findings', 'imposedOn', 'lateReason', 'measure', 'member', 'method', 'month', 'neededNotices', 'nextDueOn',
     'note', 'notices', 'openedBy', 'patientCount', 'patients', 'rationale', 'risk', 'sanction', 'sanctions', 'sentOn',
     'subject',
+    'accounting', 'accountingRequest', 'csv', 'entryCount', 'isFree', 'issuedAt',
+    'issuedBy', 'earliestDate', 'latestDate',
     'auditExport', 'auditExportUrl', 'format', 'eventCount',
     'accessExportUrl', 'accessRequest', 'instructions', 'markdown', 'recording', 'consent', 'coveredRecordingCount',
     'coveredSignedNoteCount', 'heldSignedNoteCount', 'destroyedAt',
@@ -556,6 +561,11 @@ values
 ('audit.export_fail', 'U', true),
 ('audit.export_stop', 'U', true),
 ('audit.export_expire', 'D', true),
+('accounting.list', 'R', false),
+('accounting.file', 'C', true),
+('accounting.withdraw', 'U', true),
+('accounting.extend', 'U', true),
+('accounting.issue', 'E', true),
 ('disclosure.record', 'C', true),
 ('disclosure.list', 'R', true),
 ('disclosure.suspend', 'C', true),
@@ -914,6 +924,8 @@ begin
         when 'disclosure' then
             select d.patient_id, d.consultation_id into patient, consultation
             from resguardo.disclosures as d where d.id = entity;
+        when 'accounting_request' then
+            select a.patient_id into patient from resguardo.accounting_requests as a where a.id = entity;
         when 'disclosure_suspension' then
             select s.patient_id into patient from resguardo.disclosure_suspensions as s where s.id = entity;
         when 'access_request' then

@@ -28,6 +28,7 @@ _ENTITY_TYPES = {
     "Alert": "alert",
     "Attestation": "attestation",
     "AuditExport": "audit_export",
+    "AccountingRequest": "accounting_request",
     "Disclosure": "disclosure",
     "DisclosureSuspension": "disclosure_suspension",
     "WebhookDelivery": "webhook_delivery",

@@ -15,6 +15,7 @@ from app.postgres.composer import EntityList, EntityRead
 from devstack.object_store import ObjectStore
 from graphql_schema.root_fields import permission_of
 from tests.api import assessing, documents, requesting
+from tests.api.accounting import ACCOUNTING_REQUESTS
 from tests.api.deleting import destroy_recording
 from tests.api.disclosing import DISCLOSURES, SUSPENSIONS
 from tests.api.exporting import AUDIT_EXPORTS
@@ -83,6 +84,7 @@ QUERIES = {
     "webhookDeliveries": Look(documents.WEBHOOK_DELIVERIES, {"filter": {"statuses": ["FAILED"]}}),
     "alerts": Look(documents.ALERTS, {"filter": {"kinds": ["AUDIT_LOG_DIFFERS"]}}),
     "disclosures": Look(DISCLOSURES),
+    "accountingRequests": Look(ACCOUNTING_REQUESTS),
     "disclosureSuspensions": Look(SUSPENSIONS),
     "reviewCases": Look(REVIEW_CASES, {"filter": {"rules": ["SURNAME"]}}),
     "reviewCase": Look(REVIEW_CASE, {"caseId": NOWHERE}, "ABSENT"),

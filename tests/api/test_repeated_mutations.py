@@ -13,6 +13,7 @@ from psycopg import sql
 
 from app.session_notes.model import NoteKind
 from tests.api import assessing, documents
+from tests.api.accounting import insert_accounting_request
 from tests.api.deleting import request_deletion
 from tests.api.delivering import insert_delivery
 from tests.api.disclosing import disclosure_input, insert_suspension, suspension_input
@@ -329,6 +330,24 @@ async def _own_audit_export(at: Arranged) -> Call:
     return at.officer, {"auditExportId": str(await insert_audit_export(at.harness, at.officer))}
 
 
+async def _request_accounting(at: Arranged) -> Call:
+    return at.case.patient, {}
+
+
+async def _record_accounting(at: Arranged) -> Call:
+    today = (await at.harness.rows("select private.today() as today"))[0]["today"]
+    return at.officer, {"patient": {"id": at.case.patient_id}, "receivedOn": str(today)}
+
+
+async def _accounting(at: Arranged) -> Call:
+    return at.officer, {"accountingRequestId": str(await insert_accounting_request(at.harness, at.case))}
+
+
+async def _extend_accounting(at: Arranged) -> Call:
+    person, given = await _accounting(at)
+    return person, given | {"reason": "VOLUME"}
+
+
 async def _disclosure(at: Arranged) -> Call:
     return at.officer, disclosure_input(at.case.patient_id, idempotencyKey=str(uuid4()))
 
@@ -494,6 +513,11 @@ CALLS: dict[str, Arrange] = {
     "revealAccessExportSecret": _export_secret,
     **{name: _breach_call(name) for name in assessing.MUTATIONS},
     "exportAuditEvents": _audit_export,
+    "requestAccounting": _request_accounting,
+    "recordAccountingRequest": _record_accounting,
+    "withdrawAccountingRequest": _accounting,
+    "extendAccountingRequest": _extend_accounting,
+    "issueAccounting": _accounting,
     "recordDisclosure": _disclosure,
     "suspendDisclosures": _suspension,
     "liftDisclosureSuspension": _lift,
@@ -524,6 +548,7 @@ REFUSED = {
     "joinAsGuest",
     "denyAccessRequest",
     "extendAccessRequest",
+    "extendAccountingRequest",
     "recordAccessReview",
     "revealAccessExportSecret",
     "revealAuditExportSecret",

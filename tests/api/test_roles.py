@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from app.session_notes.model import NoteKind
 from devstack.livekit.webhooks import sign
 from graphql_schema.schema import make_schema
-from tests.api import assessing, disclosing, documents, requesting
+from tests.api import accounting, assessing, disclosing, documents, requesting
 from tests.api.deleting import destroy_recording, request_deletion
 from tests.api.delivering import insert_delivery
 from tests.api.drafting import store_suggestions
@@ -220,6 +220,12 @@ FIELDS = {
     "recordingSummaries": Field(documents.RECORDING_SUMMARIES, COMPLIANCE_AND_PATIENT),
     "auditExports": Field(AUDIT_EXPORTS, COMPLIANCE),
     "alerts": Field(documents.ALERTS, COMPLIANCE),
+    "accountingRequests": Field(accounting.ACCOUNTING_REQUESTS, COMPLIANCE_AND_PATIENT),
+    "requestAccounting": Field(accounting.REQUEST_ACCOUNTING, PATIENT),
+    "recordAccountingRequest": Field(accounting.RECORD_ACCOUNTING, COMPLIANCE),
+    "withdrawAccountingRequest": Field(accounting.WITHDRAW_ACCOUNTING, COMPLIANCE_AND_PATIENT),
+    "extendAccountingRequest": Field(accounting.EXTEND_ACCOUNTING, COMPLIANCE),
+    "issueAccounting": Field(accounting.ISSUE_ACCOUNTING, COMPLIANCE),
     "disclosures": Field(disclosing.DISCLOSURES, COMPLIANCE),
     "disclosureSuspensions": Field(disclosing.SUSPENSIONS, COMPLIANCE),
     "recordDisclosure": Field(disclosing.RECORD_DISCLOSURE, COMPLIANCE),
@@ -335,6 +341,7 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "outcome": "UPHELD",
         "hold": on_patient(case.patient_id),
         "wanted": {"format": "CSV"},
+        "wish": {},
         "disclosure": disclosing.disclosure_input(case.patient_id),
         "suspension": disclosing.suspension_input(harness, case.patient_id),
         "caseId": await open_case(harness, case.doctor) if field in OF_CASES else None,
@@ -403,6 +410,8 @@ async def _insert_rows_of_compliance(harness: ApiHarness, field: str, case: Case
     """Insert the row of an officer that a call of the field names, and return the variable with its id."""
     if "$exportId" in FIELDS[field].document:
         return {"exportId": str(await insert_audit_export(harness, await harness.staff("compliance")))}
+    if "$accountingId" in FIELDS[field].document:
+        return {"accountingId": str(await accounting.insert_accounting_request(harness, case))}
     if "$suspensionId" in FIELDS[field].document:
         officer = await harness.staff("compliance")
         return {"suspensionId": str(await disclosing.insert_suspension(harness, case.patient_id, officer))}

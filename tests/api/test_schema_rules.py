@@ -320,6 +320,11 @@ def test_mutation_is_a_verb_with_an_input_and_a_payload(name: str) -> None:
 
 
 CHANGED = {
+    "requestAccounting": {"accountingRequest"},
+    "recordAccountingRequest": {"accountingRequest"},
+    "withdrawAccountingRequest": {"accountingRequest"},
+    "extendAccountingRequest": {"accountingRequest"},
+    "issueAccounting": {"accountingRequest", "accounting"},
     "recordDisclosure": {"disclosure"},
     "suspendDisclosures": {"disclosureSuspension"},
     "liftDisclosureSuspension": {"disclosureSuspension"},
@@ -510,6 +515,7 @@ def test_type_with_an_id_is_a_node() -> None:
             "AuditExport",
             "WebhookDelivery",
             "Alert",
+            "AccountingRequest",
             "Disclosure",
             "DisclosureSuspension",
             "ReviewCase",

@@ -360,6 +360,7 @@ def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(databas
         "open_insights",
         "read_signed_notes",
         "record_disclosure",
+        "begin_accounting",
         "suspend_disclosures",
         "read_disclosure_texts",
         "export_signed_notes",
@@ -385,6 +386,7 @@ def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(databas
         writes = (
             "private.write_audit(",
             "private.write_audit_later(",
+            "private.audit_accounting(",
             "private.write_lookup(",
             "private.audit_notes(",
             "private.find_transcript(",

@@ -226,6 +226,7 @@ RELATIONS: dict[str, Relation] = {
     "resguardo.audit_exports": Relation("id"),
     "resguardo.review_cases": Relation("id"),
     "resguardo.review_case_events": Relation("id"),
+    "resguardo.accounting_requests": Relation("id", _BY_PATIENT),
     "resguardo.disclosures": Relation("id", _BY_PATIENT),
     "resguardo.disclosure_suspensions": Relation("id", _BY_PATIENT),
     "private.patient_texts": Relation("id", _BY_PATIENT),

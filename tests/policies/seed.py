@@ -125,6 +125,12 @@ def _case(connection: Connection, case: Case) -> None:
         [case.patient_id, case.doctor_id, bytes(40)],
     )
     connection.execute(
+        "insert into resguardo.accounting_requests"
+        " (patient_id, channel, filed_by, received_on, due_on, earliest_date, latest_date, is_free)"
+        " values (%s, 'WRITTEN', %s, current_date, current_date + 60, current_date, current_date, true)",
+        [case.patient_id, case.doctor_id],
+    )
+    connection.execute(
         "insert into resguardo.disclosure_suspensions (patient_id, agency, is_written, starts_at, ends_at, placed_by)"
         " values (%s, 'LAW_ENFORCEMENT', true, now(), now() + interval '1 day', %s)",
         [case.patient_id, case.doctor_id],
