@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command "make lock"
 
-.PHONY: help demo example test test-wheel test-postgres-15 attack-audit bench-webhook bench-lifecycle bench-audit bench-media bench-search bench-lists bench-insights live whisper drill faults soak simulate times check format schema reasons migration lock clean
+.PHONY: help demo example test test-wheel test-postgres-15 attack-audit bench-webhook bench-lifecycle bench-audit bench-media bench-search bench-disclosures bench-lists bench-insights live whisper drill faults soak simulate times check format schema reasons migration lock clean
 
 help:
 	@echo "make demo          one consultation through the whole stack, then serve until Ctrl-C (ONCE=1: end)"
@@ -28,6 +28,7 @@ help:
 	@echo "make bench-media  hearing recordings of two minutes to four hours beside a bare decode (docs/benchmarks.md)"
 	@echo "make bench-search  a search in 10,000 encrypted transcripts beside full-text search in clear (docs/benchmarks.md)"
 	@echo "make bench-audit  pages of the audit log for each filter, the cost of sealing, and offline verification; ROWS=5M for more (docs/benchmarks.md)"
+	@echo "make bench-disclosures  the accounting of a patient with 10,000 disclosures (docs/benchmarks.md)"
 	@echo "make bench-lists  the first pages of a doctor with 60,000 recordings beside those of a doctor with 50 (docs/benchmarks.md)"
 	@echo "make bench-insights  the extractive writer and the checker of insights on consultations by others; DATA=DIR names them (docs/benchmarks.md)"
 	@echo "make check         format, lint, types, import rules, SQL lint"
@@ -105,6 +106,9 @@ bench-search: $(INSTALLED)
 
 bench-audit: $(INSTALLED)
 	$(BIN)/python -m benchmarks.audit $(if $(ROWS),--rows $(ROWS))
+
+bench-disclosures: $(INSTALLED)
+	$(BIN)/python -m benchmarks.disclosures
 
 bench-lists: $(INSTALLED)
 	$(BIN)/python -m benchmarks.lists

@@ -74,7 +74,7 @@ def _cells(entry: Entry, language: Language) -> list[str]:
     return [
         entry.disclosed_on.isoformat(),
         entry.last_disclosed_on.isoformat() if entry.last_disclosed_on else "",
-        str(entry.count),
+        str(entry.how_many),
         destroyed if entry.recipient_name is None else entry.recipient_name,
         entry.recipient_address or "",
         destroyed if entry.description is None else entry.description,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from app.errors import Conflict, InvalidInput
@@ -27,21 +27,23 @@ class AccountingRequestStatus(StrEnum):
     WITHDRAWN = "WITHDRAWN"
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """An entry of an accounting: a disclosure, or a series of disclosures to one recipient for one purpose. The texts
-    are None if their key was destroyed.
+    are None if their key was destroyed. An accounting can have thousands, which a dataclass would make slower.
     """
 
     disclosed_on: date
     last_disclosed_on: date | None
-    count: int
-    recipient_name: str | None = field(repr=False)
-    recipient_address: str | None = field(repr=False)
-    description: str | None = field(repr=False)
+    how_many: int
+    recipient_name: str | None
+    recipient_address: str | None
+    description: str | None
     purpose: str
-    purpose_statement: str | None = field(repr=False)
+    purpose_statement: str | None
     is_substance_use: bool
+
+    def __repr__(self) -> str:
+        return f"Entry({self.disclosed_on}, {self.purpose})"
 
 
 @dataclass(frozen=True)
@@ -78,18 +80,12 @@ def make_accounting(
         "earliestDate": earliest_date.isoformat(),
         "latestDate": latest_date.isoformat(),
         "entries": [
-            [
-                entry.disclosed_on.isoformat(),
-                entry.last_disclosed_on.isoformat() if entry.last_disclosed_on else None,
-                entry.count,
-                entry.recipient_name,
-                entry.recipient_address,
-                entry.description,
-                entry.purpose,
-                entry.purpose_statement,
-                entry.is_substance_use,
-            ]
-            for entry in entries
+            (
+                first.isoformat(),
+                None if last is None else last.isoformat(),
+                *others,
+            )
+            for first, last, *others in entries
         ],
     }
     file = json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()

@@ -22,7 +22,7 @@ from app.accountings.model import (
     require_days,
 )
 from app.accountings.store import BegunAccounting
-from app.disclosures.model import parse_text, text_field
+from app.disclosures.model import NO_TEXT, parse_text, text_field
 from app.errors import NotFound
 from app.identity import permissions
 from app.keys.keyring import FieldKey, Keyring
@@ -157,7 +157,7 @@ def _make(request_id: UUID, begun: BegunAccounting, rows: Sequence[DictRow], key
 
 
 def _entry(row: DictRow, patient_id: UUID, key: FieldKey) -> Entry:
-    text = None
+    text = NO_TEXT
     if row["ciphertext"] is not None:
         place = text_field("disclosure", row["id"], patient_id)
         text = parse_text(key.decrypt(place, row["ciphertext"]))
@@ -165,10 +165,10 @@ def _entry(row: DictRow, patient_id: UUID, key: FieldKey) -> Entry:
         row["disclosed_on"],
         row["last_disclosed_on"],
         row["disclosure_count"],
-        text.recipient_name if text else None,
-        text.recipient_address if text else None,
-        text.description if text else None,
+        text["name"],
+        text["address"],
+        text["description"],
         row["purpose"],
-        text.purpose_statement if text else None,
+        text["purpose"],
         row["is_substance_use"],
     )

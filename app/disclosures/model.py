@@ -6,6 +6,7 @@ disclosures for some purposes only, and the database decides for which (`resguar
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -16,6 +17,10 @@ from app.errors import InvalidInput
 from app.keys.keyring import Field
 
 MAX_COUNT: Final = 100_000
+NO_TEXT: Final[Mapping[str, str | None]] = dict.fromkeys(
+    ("name", "address", "description", "purpose", "authorization")
+)
+"""The text of a disclosure whose key was destroyed."""
 _LENGTHS: Final = {
     "name": 200,
     "address": 500,
@@ -85,17 +90,6 @@ class NewDisclosure:
     description: str = field(repr=False)
     purpose_statement: str | None = field(repr=False)
     authorization: Authorization | None
-
-
-@dataclass(frozen=True)
-class DisclosureText:
-    """The part of a disclosure that the database stores only in encrypted form."""
-
-    recipient_name: str = field(repr=False)
-    recipient_address: str | None = field(repr=False)
-    description: str = field(repr=False)
-    purpose_statement: str | None = field(repr=False)
-    authorization_reference: str | None = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -172,13 +166,7 @@ def format_text(given: NewDisclosure) -> bytes:
     return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def parse_text(text: bytes) -> DisclosureText:
-    """Return the text that `format_text` has written."""
-    values = json.loads(text)
-    return DisclosureText(
-        values["name"],
-        values["address"],
-        values["description"],
-        values["purpose"],
-        values["authorization"],
-    )
+def parse_text(text: bytes) -> dict[str, str | None]:
+    """Return the text that `format_text` has written, with the keys of NO_TEXT."""
+    values: dict[str, str | None] = json.loads(text)
+    return values

@@ -21,7 +21,17 @@ left join lateral (
         and (%(purposes)s::text[] is null or d.purpose = any(%(purposes)s::text[]))
         and (
             not %(only_accounted)s::boolean
-            or (d.is_accounted and d.purpose <> all(private.suspended_agencies(d.patient_id)))
+            or (
+                d.is_accounted
+                and not exists (
+                    select from resguardo.disclosure_suspensions as s
+                    where
+                        s.patient_id = d.patient_id
+                        and s.agency = d.purpose
+                        and s.lifted_at is null
+                        and s.ends_at > clock_timestamp()
+                )
+            )
         )
         and (%(since)s::date is null or coalesce(d.last_disclosed_on, d.disclosed_on) >= %(since)s::date)
         and (%(until)s::date is null or d.disclosed_on <= %(until)s::date)

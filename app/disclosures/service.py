@@ -10,6 +10,7 @@ from uuid import UUID
 
 from app.disclosures import store
 from app.disclosures.model import (
+    NO_TEXT,
     DisclosurePurpose,
     NewDisclosure,
     NewSuspension,
@@ -202,17 +203,13 @@ def _page(found: FoundIds, read: dict[UUID, StoredText], show: Callable[[StoredT
 
 def _show_disclosure(stored: StoredText) -> Row:
     row = dict(stored.metadata)
-    text = None if stored.text is None else parse_text(stored.text)
-    row["recipient"] = (
-        None if text is None else {"name": text.recipient_name, "address": text.recipient_address}
-    )
-    row["description"] = None if text is None else text.description
-    row["purpose_statement"] = None if text is None else text.purpose_statement
+    text = NO_TEXT if stored.text is None else parse_text(stored.text)
+    has_text = stored.text is not None
+    row["recipient"] = {"name": text["name"], "address": text["address"]} if has_text else None
+    row["description"] = text["description"]
+    row["purpose_statement"] = text["purpose"]
     if row.get("authorization") is not None:
-        row["authorization"] = {
-            **row["authorization"],
-            "reference": None if text is None else text.authorization_reference,
-        }
+        row["authorization"] = {**row["authorization"], "reference": text["authorization"]}
     return row
 
 

@@ -115,20 +115,17 @@ async def read_texts(
     shown = (one for one in selection.fields if one.python_name not in (*_NEVER_IN_CLEAR, "id"))
     metadata = Selection((SelectedField("id", {}, Selection()), *shown))
     values = {"ids": list(ids), "asked": asked, "action": action, "fields": list(selection.paths)}
-    rows = await read.all(tx, metadata, values)
-    if not rows:
-        return {}
+    (row,) = await read.all(tx, metadata, values)
     keys: dict[UUID, FieldKey] = {}
     texts: dict[UUID, bytes] = {}
-    for row in rows:
-        patient_id = row["patient_id"]
-        if row["ciphertext"] is None or row["wrapped"] is None:
-            continue
+    names = ("row_ids", "patient_ids", "ciphertexts", "wrapped_keys", "root_keys")
+    for row_id, patient_id, ciphertext, wrapped, root_key in zip(
+        *(row[name] or () for name in names), strict=True
+    ):
         if patient_id not in keys:
-            keys[patient_id] = keyring.unwrap(row["wrapped"], row["root_key"])
-        place = text_field(kind, row["id"], patient_id)
-        texts[row["id"]] = keys[patient_id].decrypt(place, row["ciphertext"])
-    found = {UUID(one["id"]): one for one in from_json(rows[0]["metadata"])}
+            keys[patient_id] = keyring.unwrap(wrapped, root_key)
+        texts[row_id] = keys[patient_id].decrypt(text_field(kind, row_id, patient_id), ciphertext)
+    found = {UUID(one["id"]): one for one in from_json(row["metadata"])}
     return {one: StoredText(found[one], texts.get(one)) for one in ids if one in found}
 
 

@@ -77,6 +77,10 @@ _AUTHORIZATION: Final[LiteralString] = (
     "case when {row}.authorized_on is not null then json_build_object("
     "'signed_on', {row}.authorized_on, 'expires_on', {row}.authorization_expires_on) end"
 )
+_SUSPENDED: Final[LiteralString] = (
+    "exists (select from resguardo.disclosure_suspensions as s where s.patient_id = {row}.patient_id"
+    " and s.agency = {row}.purpose and s.lifted_at is null and s.ends_at > clock_timestamp())"
+)
 _SUBSTANCE_USE: Final[LiteralString] = (
     "exists (select from resguardo.consultations as c where c.patient_id = {row}.patient_id"
     " and c.sensitivity = 'SUBSTANCE_USE' and coalesce({row}.consultation_id, c.id) = c.id)"
@@ -374,7 +378,7 @@ ENTITIES: Final = {
         values={
             "recorded_by": _user("recorded_by"),
             "authorization": _AUTHORIZATION,
-            "is_suspended": "{row}.purpose = any(private.suspended_agencies({row}.patient_id))",
+            "is_suspended": _SUSPENDED,
             "purpose_text": "{row}.purpose",
             "redisclosure_notice": _SUBSTANCE_USE,
         },

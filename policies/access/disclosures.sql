@@ -21,5 +21,3 @@ private.read_disclosure_texts(text, uuid, jsonb, text[]),
 private.suspend_disclosures(uuid, text, boolean, timestamptz, bytea, text),
 private.lift_disclosure_suspension(uuid)
 to compliance;
-
-grant execute on function private.suspended_agencies(uuid) to compliance;

@@ -198,7 +198,6 @@ select 'reason', t.term from unnest(array[
     'audit_export_not_found', 'audit_export_of_another', 'audit_export_too_large', 'quota_exports',
     'audit_filter_not_found', 'officer_lost_access',
     'bad_syntax', 'not_one_field',
-    'endpoint_not_tried', 'endpoint_removed',
     'accounting_request_closed', 'accounting_request_not_found', 'accounting_too_large', 'bad_accounting_dates',
     'accounting_unprintable', 'accounting_too_long_to_print',
     'authorization_expired', 'bad_disclosure', 'suspension_not_found', 'disclosed_on_ahead', 'suspension_not_written',

@@ -109,16 +109,6 @@ begin
 end
 $$;
 
--- Returns to a compliance officer the agencies whose disclosures of a patient are hidden now.
-create function private.suspended_agencies(of_patient uuid) returns text[]
-language plpgsql stable security definer set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform private.person();
-    return array(select distinct s.agency from private.disclosure_suspensions(of_patient) as s);
-end
-$$;
-
 -- Returns the patient of a call, whose id or external id the caller named, if the patient exists and if the
 -- consultation, if one is named, is the patient's. Otherwise the function writes an audit row and returns null.
 create function private.require_patient(of_action text, of_patient uuid, of_consultation uuid) returns uuid
@@ -205,10 +195,12 @@ end
 $$;
 
 -- Writes the audit row, and returns the encrypted texts of the disclosures or suspensions in `shown`, with the data
--- keys of their patients. A text whose key was destroyed is null. `asked` is the patient by which the caller asked, or
--- null.
+-- keys of their patients, as one row of arrays. A text whose key was destroyed is null. `asked` is the patient by which
+-- the caller asked, or null.
 create function private.read_disclosure_texts(of_action text, asked uuid, shown jsonb, of_fields text[])
-returns table (id uuid, patient_id uuid, ciphertext bytea, wrapped bytea, root_key text)
+returns table (
+    row_ids uuid[], patient_ids uuid[], ciphertexts bytea[], wrapped_keys bytea[], root_keys text[]
+)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -250,10 +242,12 @@ begin
         );
     end if;
     return query
-    select i.id, t.patient_id, t.ciphertext, k.wrapped_key, k.root_key_id
-    from unnest(ids) as i (id)
-    left join private.patient_texts as t on t.id = i.id
-    left join private.patient_keys as k on k.patient_id = t.patient_id;
+    select
+        array_agg(t.id), array_agg(t.patient_id), array_agg(t.ciphertext), array_agg(k.wrapped_key),
+        array_agg(k.root_key_id)
+    from private.patient_texts as t
+    inner join private.patient_keys as k on k.patient_id = t.patient_id
+    where t.id = any(ids);
 end
 $$;
 

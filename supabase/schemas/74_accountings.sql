@@ -247,7 +247,7 @@ begin
     inner join private.pending_audit_rows as p
         on p.transaction_id = pg_current_xact_id() and p.entity_id = a.id and p.action = 'accounting.issue'
     where a.id = of_request;
-    hidden := private.suspended_agencies(wanted.patient_id);
+    hidden := array(select s.agency from private.disclosure_suspensions(wanted.patient_id) as s);
     sensitive := array(
         select c.id from resguardo.consultations as c
         where c.patient_id = wanted.patient_id and c.sensitivity = 'SUBSTANCE_USE'
