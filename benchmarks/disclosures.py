@@ -31,7 +31,7 @@ MOST_MS: Final = 200
 WARM_UP: Final = 2
 _ISSUE: Final = """
 mutation ($id: ID!) {
-  issueAccounting(input: {accountingRequestId: $id}) { accountingRequest { entryCount sha256 } %s }
+  fulfillAccountingRequest(input: {accountingRequestId: $id}) { accountingRequest { entryCount sha256 } %s }
 }
 """
 

@@ -163,7 +163,7 @@ class ExtendAccountingRequestInput:
 
 
 @strawberry.input(description="With this input, a compliance officer issues an accounting.")
-class IssueAccountingInput:
+class FulfillAccountingRequestInput:
     accounting_request_id: strawberry.ID = strawberry.field(
         description="This is the id of a request that is not withdrawn."
     )
@@ -204,8 +204,10 @@ class ExtendAccountingRequestPayload(AccountingRequestPayload):
     pass
 
 
-@strawberry.type(description="`issueAccounting` returns the request, which is FULFILLED, and the accounting.")
-class IssueAccountingPayload(AccountingRequestPayload):
+@strawberry.type(
+    description="`fulfillAccountingRequest` returns the request, which is FULFILLED, and the accounting."
+)
+class FulfillAccountingRequestPayload(AccountingRequestPayload):
     accounting: Accounting = strawberry.field(description="This is the accounting that the patient gets.")
 
 
@@ -275,11 +277,13 @@ async def extend_accounting_request(
     return ExtendAccountingRequestPayload(accounting_request=shown(AccountingRequest, extended))
 
 
-async def issue_accounting(info: Info, input: IssueAccountingInput) -> IssueAccountingPayload | None:
+async def fulfill_accounting_request(
+    info: Info, input: FulfillAccountingRequestInput
+) -> FulfillAccountingRequestPayload | None:
     """Issue the accounting of a request."""
     request, accounting = await info.context.services.accountings.issue(
         await info.context.asker(), parse_id(input.accounting_request_id), select(info, "accountingRequest")
     )
-    return IssueAccountingPayload(
+    return FulfillAccountingRequestPayload(
         accounting_request=shown(AccountingRequest, request), accounting=Accounting(accounting=accounting)
     )

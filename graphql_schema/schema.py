@@ -931,8 +931,8 @@ class Mutation:
             "`accountingRequestId`: a repeated call is refused."
         ),
     )
-    issue_accounting = root_field(
-        accounting_fields.issue_accounting,
+    fulfill_accounting_request = root_field(
+        accounting_fields.fulfill_accounting_request,
         permissions.ISSUE_ACCOUNTING,
         quota="pages",
         description=(

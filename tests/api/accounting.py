@@ -39,7 +39,7 @@ mutation ($accountingId: ID!, $days: Int! = 30) {{
 """
 ISSUE_ACCOUNTING = f"""
 mutation ($accountingId: ID!) {{
-  issueAccounting(input: {{accountingRequestId: $accountingId}}) {{
+  fulfillAccountingRequest(input: {{accountingRequestId: $accountingId}}) {{
     accountingRequest {{ {_REQUEST} }} accounting {{ json csv pdfBase64 }}
   }}
 }}

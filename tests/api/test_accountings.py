@@ -140,7 +140,7 @@ async def test_accounting_has_the_statutory_entries_of_its_days_and_never_change
     await _record(officer, case, today - timedelta(days=400))
     request = str(await insert_accounting_request(harness, case))
     answer = await officer.send(ISSUE_ACCOUNTING, accountingId=request)
-    payload = answer.body["data"]["issueAccounting"]
+    payload = answer.body["data"]["fulfillAccountingRequest"]
     made, issued = payload["accountingRequest"], payload["accounting"]
     assert (made["status"], made["entryCount"]) == ("FULFILLED", 1)
     assert made["sha256"] == hashlib.sha256(issued["json"].encode()).hexdigest()
@@ -166,7 +166,7 @@ async def test_accounting_has_the_statutory_entries_of_its_days_and_never_change
     assert "1 Main Street" in text
     await _record(officer, case, today - timedelta(days=1))
     again = await officer.send(ISSUE_ACCOUNTING, accountingId=request)
-    assert again.body["data"]["issueAccounting"] == payload
+    assert again.body["data"]["fulfillAccountingRequest"] == payload
     assert await officer.refused(WITHDRAW_ACCOUNTING, accountingId=request) == (
         "CONFLICT",
         "accounting_request_closed",
@@ -182,7 +182,7 @@ async def test_accounting_leaves_out_what_a_suspension_hides(
     for is_hidden in (True, False):
         request = str(await insert_accounting_request(harness, case))
         answer = await officer.send(ISSUE_ACCOUNTING, accountingId=request)
-        issued = answer.body["data"]["issueAccounting"]["accounting"]
+        issued = answer.body["data"]["fulfillAccountingRequest"]["accounting"]
         assert ("sheriff" not in issued["json"] + issued["csv"]) is is_hidden
         assert len(json.loads(issued["json"])["entries"]) == (0 if is_hidden else 1)
         await officer.ask(LIFT_SUSPENSION, suspensionId=placed["id"])
@@ -198,7 +198,7 @@ async def test_accounting_about_substance_use_carries_the_notice(
     await _record(officer, case, await _today(harness), consultation={"id": case.id})
     request = str(await insert_accounting_request(harness, case))
     answer = await officer.send(ISSUE_ACCOUNTING, accountingId=request)
-    issued = answer.body["data"]["issueAccounting"]["accounting"]
+    issued = answer.body["data"]["fulfillAccountingRequest"]["accounting"]
     assert disclosure_words("en")["redisclosure_notice"] in issued["csv"].replace('""', '"')
     pages = pypdf.PdfReader(io.BytesIO(base64.b64decode(issued["pdfBase64"]))).pages
     assert "42 CFR part 2" in " ".join(page.extract_text() for page in pages)
@@ -224,4 +224,4 @@ async def test_character_that_the_font_lacks_refuses_only_the_pdf(
     assert refused == ("CONFLICT", "accounting_unprintable")
     without_pdf = ISSUE_ACCOUNTING.replace(" pdfBase64", "")
     answer = await officer.send(without_pdf, accountingId=request)
-    assert "保健所" in answer.body["data"]["issueAccounting"]["accounting"]["csv"]
+    assert "保健所" in answer.body["data"]["fulfillAccountingRequest"]["accounting"]["csv"]

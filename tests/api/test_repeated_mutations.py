@@ -517,7 +517,7 @@ CALLS: dict[str, Arrange] = {
     "recordAccountingRequest": _record_accounting,
     "withdrawAccountingRequest": _accounting,
     "extendAccountingRequest": _extend_accounting,
-    "issueAccounting": _accounting,
+    "fulfillAccountingRequest": _accounting,
     "recordDisclosure": _disclosure,
     "suspendDisclosures": _suspension,
     "liftDisclosureSuspension": _lift,

@@ -225,7 +225,7 @@ FIELDS = {
     "recordAccountingRequest": Field(accounting.RECORD_ACCOUNTING, COMPLIANCE),
     "withdrawAccountingRequest": Field(accounting.WITHDRAW_ACCOUNTING, COMPLIANCE_AND_PATIENT),
     "extendAccountingRequest": Field(accounting.EXTEND_ACCOUNTING, COMPLIANCE),
-    "issueAccounting": Field(accounting.ISSUE_ACCOUNTING, COMPLIANCE),
+    "fulfillAccountingRequest": Field(accounting.ISSUE_ACCOUNTING, COMPLIANCE),
     "disclosures": Field(disclosing.DISCLOSURES, COMPLIANCE),
     "disclosureSuspensions": Field(disclosing.SUSPENSIONS, COMPLIANCE),
     "recordDisclosure": Field(disclosing.RECORD_DISCLOSURE, COMPLIANCE),
