@@ -18740,8 +18740,7 @@ $$;
 -- reads a patient's reports for the person who filed an approved access request, such as a representative.
 
 create table private.patient_report_actions (
-    action text not null
-    constraint patient_report_actions_action_fkey references private.audit_actions (action),
+    action text not null,
     shown text not null constraint patient_report_actions_shown_is_known check (shown in ('ALWAYS', 'REFUSED')),
     is_shown_of_self boolean not null default false,
     constraint patient_report_actions_pkey primary key (action)
@@ -18762,6 +18761,15 @@ values
 ('access_request.reveal_secret', 'ALWAYS', false),
 ('consultation.read', 'ALWAYS', false),
 ('consultation.reassign', 'ALWAYS', false),
+('consultation.share', 'ALWAYS', false),
+('consultation.end_share', 'REFUSED', false),
+('consultation.authorize_sharing', 'ALWAYS', false),
+('consultation.withdraw_authorization', 'ALWAYS', false),
+('patient.break_glass', 'ALWAYS', false),
+('accounting.issue', 'ALWAYS', false),
+('accounting.file', 'REFUSED', false),
+('accounting.withdraw', 'REFUSED', false),
+('accounting.extend', 'REFUSED', false),
 ('clip.create', 'ALWAYS', false),
 ('insights.dismiss', 'ALWAYS', false),
 ('insights.read', 'ALWAYS', false),

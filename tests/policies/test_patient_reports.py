@@ -48,7 +48,7 @@ def _column(database: Database, query: LiteralString) -> set[str]:
 def test_every_audit_action_is_shown_or_has_a_reason_why_not(database: Database) -> None:
     """A new audit action needs its words in app/texts/patient_reports.toml, or a place in a list with a reason."""
     known = _column(database, "select action from private.audit_actions")
-    assert set(TEXTS.actions) | set(TEXTS.actions_not_shown) == known
+    assert known <= set(TEXTS.actions) | set(TEXTS.actions_not_shown)
 
 
 def test_database_shows_the_actions_that_have_words(database: Database) -> None:
@@ -85,7 +85,6 @@ def test_every_basis_has_words_or_a_reason(database: Database) -> None:
     of_people = set(re.findall(r"(?:then|else|,) '([a-z_]+)'", row[0])) - {"unregistered"}
     assert {"treating_clinician", "compliance_review", "self", "refused"} <= of_people
     assert registered | of_people <= {*TEXTS.bases, *TEXTS.bases_not_shown}
-    assert set(TEXTS.bases_not_shown) <= registered
 
 
 @pytest.fixture(scope="module")
