@@ -23,8 +23,8 @@ Rules are those of 45 CFR.
 """
 
 _TAIL = """
-"Nothing" means that the part exists and that nothing of it falls into the range of time. These parts do not exist in \
-this version: {not_built}.
+"Nothing" means that the part exists and that nothing of it falls into the range of time. "Not built" means that this \
+version of Resguardo does not have the part.
 
 ## How to verify this pack
 
@@ -41,16 +41,10 @@ after `python3 -c "import json;[print(v,'',k) for k,v in json.load(open('manifes
 """
 
 
-def compose_index(
-    deployment: str,
-    pack_id: object,
-    wanted: Range,
-    sections: Sequence[SectionReport],
-    not_built: Sequence[str],
-) -> str:
+def compose_index(deployment: str, pack_id: object, wanted: Range, sections: Sequence[SectionReport]) -> str:
     """Return the text of the index."""
     head = _HEAD.format(
         deployment=deployment, since=wanted.since.isoformat(), until=wanted.until.isoformat(), pack_id=pack_id
     )
     rows = "".join(f"| {one.title} | {one.rule} | {one.place} | {one.sentence} |\n" for one in sections)
-    return head + rows + _TAIL.format(not_built="; ".join(not_built) or "none")
+    return head + rows + _TAIL

@@ -15,13 +15,15 @@ class Range:
 @dataclass(frozen=True)
 class SectionReport:
     """What one section of a pack contains. `rule` is the rule of 45 CFR that it answers, `place` is its file or folder
-    in the pack, and `sentence` says in plain words what was found, or that there was nothing.
+    in the pack, and `sentence` says in plain words what was found, or that there was nothing. If `is_built` is false,
+    this version has no such part.
     """
 
     title: str
     rule: str
     place: str
     sentence: str
+    is_built: bool = True
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from app.evidence import store
 from app.evidence.files import PackWriter, PublishedLog, require_new_folder
 from app.evidence.index import compose_index
 from app.evidence.model import Pack, Range, SectionReport
-from app.evidence.sections import NOT_BUILT, SECTIONS, OnProgress, Sources
+from app.evidence.sections import SECTIONS, OnProgress, Sources
 from app.postgres.database import Database
 
 SEAL_SECONDS: Final = 120
@@ -78,7 +78,7 @@ class EvidencePacks:
         for number, (name, collect) in enumerate(SECTIONS):
             on_progress(name, number, len(SECTIONS))
             reports.append(await collect(sources))
-        index = compose_index(self._deployment, pack_id, order.wanted, reports, NOT_BUILT)
+        index = compose_index(self._deployment, pack_id, order.wanted, reports)
         writer.write("INDEX.md", index.encode())
         files = writer.digests
         writer.write_json("manifest.json", files)

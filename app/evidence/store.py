@@ -17,6 +17,12 @@ _MAKE: Final = "make_evidence"
 _FIRST: Final = (datetime(1900, 1, 1, tzinfo=UTC), UUID(int=0))
 
 
+async def has_section(database: Database, section: str) -> bool:
+    """Return whether this version has a section."""
+    async with database.as_service(_MAKE) as tx:
+        return bool(await tx.value(_sql["has_section"], {"section": section}))
+
+
 async def read_section(database: Database, section: str, wanted: Range) -> AsyncIterator[dict[str, Any]]:
     """Yield the rows of a section, oldest first. Each page is a transaction of its own."""
     after: tuple[datetime, UUID] | None = _FIRST

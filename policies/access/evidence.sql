@@ -3,6 +3,7 @@
 
 grant execute on function
 private.read_evidence(text, timestamptz, timestamptz, timestamptz, uuid),
+private.has_evidence(text),
 private.read_coverage(timestamptz, timestamptz),
 private.record_evidence(uuid, text, integer, bigint)
 to resguardo_worker;

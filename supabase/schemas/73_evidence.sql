@@ -107,6 +107,68 @@ begin
             from resguardo.staff as s
             where s.created_at < until and (s.created_at, s.id) > (after_at, after_id)
             order by 1, 2 limit 500;
+        when 'officer_proposals' then
+            return query
+            select p.proposed_at, p.id, jsonb_build_object(
+                'id', p.id, 'kind', p.kind, 'member', p.member_id, 'reason', p.reason, 'status', p.status,
+                'proposed_by', p.proposed_by, 'proposed_at', p.proposed_at, 'decided_by', p.decided_by,
+                'decided_at', p.decided_at
+            )
+            from resguardo.officer_proposals as p
+            where p.proposed_at >= since and p.proposed_at < until and (p.proposed_at, p.id) > (after_at, after_id)
+            order by 1, 2 limit 500;
+        when 'disclosures' then
+            return query
+            select d.recorded_at, d.id, jsonb_build_object(
+                'id', d.id, 'patient', d.patient_id, 'disclosed_on', d.disclosed_on,
+                'last_disclosed_on', d.last_disclosed_on, 'count', d.disclosure_count, 'purpose', d.purpose,
+                'is_accounted', d.is_accounted, 'recorded_by', d.recorded_by, 'recorded_at', d.recorded_at
+            )
+            from resguardo.disclosures as d
+            where d.recorded_at >= since and d.recorded_at < until and (d.recorded_at, d.id) > (after_at, after_id)
+            order by 1, 2 limit 500;
+        when 'access_reviews' then
+            return query
+            select r.started_at, r.id, jsonb_build_object(
+                'id', r.id, 'status', r.status, 'started_by', r.started_by, 'started_at', r.started_at,
+                'decided_by', r.decided_by, 'decided_at', r.decided_at, 'finished_at', r.finished_at,
+                'sha256', r.sha256,
+                'entries', (
+                    select coalesce(jsonb_agg(jsonb_build_object(
+                        'member', e.member_id, 'role', e.role, 'role_given_at', e.role_given_at,
+                        'last_used_at', e.last_used_at, 'is_unused', e.is_unused, 'decision', e.decision,
+                        'outcome', e.outcome
+                    ) order by e.member_id), '[]')
+                    from resguardo.access_review_entries as e where e.review_id = r.id
+                )
+            )
+            from resguardo.access_reviews as r
+            where r.started_at >= since and r.started_at < until and (r.started_at, r.id) > (after_at, after_id)
+            order by 1, 2 limit 500;
+        when 'vendor_agreements' then
+            return query
+            select v.recorded_at, v.id, jsonb_build_object(
+                'id', v.id, 'service', v.service, 'vendor', v.vendor, 'basis', v.basis, 'version', v.version,
+                'signed_on', v.signed_on, 'expires_on', v.expires_on, 'recorded_by', v.recorded_by,
+                'recorded_at', v.recorded_at
+            )
+            from resguardo.vendor_agreements as v
+            where v.recorded_at < until and (v.recorded_at, v.id) > (after_at, after_id)
+            order by 1, 2 limit 500;
+        when 'review_policies' then
+            return query
+            select p.proposed_at, p.uuid, jsonb_build_object(
+                'number', p.id, 'name', p.name, 'sha256', p.sha256, 'status', p.status, 'rules', p.rules,
+                'proposed_at', p.proposed_at, 'activated_at', p.activated_at
+            )
+            from (
+                select
+                    r.id, r.name, r.sha256, r.status, r.rules, r.proposed_at, r.activated_at,
+                    lpad(to_hex(r.id), 32, '0')::uuid as uuid
+                from resguardo.review_policies as r
+            ) as p
+            where p.proposed_at < until and (p.proposed_at, p.uuid) > (after_at, after_id)
+            order by 1, 2 limit 500;
         when 'certificates' then
             return query
             select c.kept_at, c.uuid, jsonb_build_object(
@@ -125,6 +187,15 @@ begin
         else
             return;
     end case;
+end
+$$;
+
+-- Returns whether this version has a section, whose rows are those of the table of the same name.
+create function private.has_evidence(section text) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return to_regclass('resguardo.' || quote_ident(section)) is not null;
 end
 $$;
 

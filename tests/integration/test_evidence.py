@@ -160,7 +160,8 @@ async def test_pack_of_an_empty_practice_says_that_there_was_nothing(log: AuditL
     index = (folder / "INDEX.md").read_text()
     for one in pack.sections:
         assert f"| {one.title} | {one.rule} | {one.place} | {one.sentence} |" in index
-    assert "do not exist in this version" in index
+    for one in pack.sections:
+        assert one.is_built != ("Not built" in one.sentence)
 
 
 async def test_pack_has_no_text_of_an_officer(log: AuditLog, tmp_path: Path) -> None:
@@ -182,6 +183,16 @@ async def test_every_kind_of_event_is_in_the_coverage(log: AuditLog, tmp_path: P
     assert set(coverage) == {row[0] for row in known}
     assert coverage["request.reject"]["last_seen_in_range_at"] is not None
     assert coverage["sanction.record"]["last_seen_at"] is None
+
+
+async def test_part_that_this_version_lacks_is_not_an_empty_part(log: AuditLog, tmp_path: Path) -> None:
+    log.execute("alter table resguardo.sanctions rename to moved")
+    try:
+        pack = await _make(log, tmp_path / "pack")
+    finally:
+        log.execute("alter table resguardo.moved rename to sanctions")
+    (sanctions,) = [one for one in pack.sections if one.title == "Sanctions"]
+    assert (sanctions.is_built, sanctions.sentence) == (False, "Not built: this version has no such part.")
 
 
 async def test_drill_reports_are_copied(log: AuditLog, tmp_path: Path) -> None:
