@@ -23,6 +23,7 @@ from app.commands import (
     policies,
     restore,
     retention,
+    review,
     staff,
     webhooks,
 )
@@ -41,6 +42,7 @@ from app.integrations import vendor_clients
 from app.postgres import access_policies, migrations, temporary_tables
 from app.postgres.owner import require_owner_session
 from app.retention import proposals
+from app.review import proposals as review_proposals
 from app.settings import ApiSettings, MigrationSettings, WorkerSettings
 from app.worker import process
 
@@ -54,6 +56,7 @@ cli.add_typer(drill.commands, name="drill")
 cli.add_typer(certificate.commands, name="certificate")
 cli.add_typer(retention.commands, name="retention")
 cli.add_typer(webhooks.commands, name="webhooks")
+cli.add_typer(review.commands, name="review")
 cli.add_typer(demo.commands, name="demo")
 cli.add_typer(migration_commands.commands, name="migrations")
 
@@ -193,6 +196,7 @@ def migrate(
         for name in done.changed:
             out.print(f"[red]was changed by hand[/] {escape(name)}")
         _adopt_first_policy(url)
+        _adopt_first_rules(url)
         out.print(f"{len(done.applied)} applied; the database is {loaded.deployment}'s")
 
 
@@ -213,6 +217,12 @@ def _adopt_first_policy(url: str) -> None:
             f"retention policy {escape(adopted.name)} is in force: recordings are kept "
             f"{adopted.default.recording_days} days"
         )
+
+
+def _adopt_first_rules(url: str) -> None:
+    adopted = review_proposals.adopt_first_rules(url)
+    if adopted is not None:
+        out.print(f"rules of the review {escape(adopted.name)} are in force")
 
 
 def _set_session_macs(url: str, *, is_required: bool | None, new_key: bool) -> None:

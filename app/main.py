@@ -73,7 +73,7 @@ from app.recordings.changes import Subscriptions
 from app.recordings.service import Recordings
 from app.retention.service import Retention
 from app.retention.storage_report import Prices
-from app.review.service import ReviewCases
+from app.review.service import ReviewCases, ReviewRules
 from app.session_notes.service import SessionNotes
 from app.settings import ApiSettings
 from app.staff.service import Staff
@@ -317,6 +317,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
         disclosures=Disclosures(parts.database, settings.keyring),
         review_cases=ReviewCases(parts.database),
         accountings=Accountings(parts.database, settings.keyring),
+        review_rules=ReviewRules(parts.database),
     )
 
 

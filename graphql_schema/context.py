@@ -43,7 +43,7 @@ from app.recording_imports.service import Imports
 from app.recordings.changes import Subscriptions
 from app.recordings.service import Recordings
 from app.retention.service import Retention
-from app.review.service import ReviewCases
+from app.review.service import ReviewCases, ReviewRules
 from app.session_notes.service import SessionNotes
 from app.staff.service import Staff
 from app.texts import Language
@@ -88,6 +88,7 @@ class Services:
     alerts: AlertReads
     disclosures: Disclosures
     review_cases: ReviewCases
+    review_rules: ReviewRules
     breaches: Breaches
     attestations: Attestations
     accountings: Accountings

@@ -683,6 +683,27 @@ describe_enum(
     },
 )
 describe_enum(
+    review.ReviewRuleStatus,
+    description="The status says whether a rule of the review is evaluated.",
+    values={
+        review.ReviewRuleStatus.EVALUATED: "The worker evaluates the rule for each sealed event.",
+        review.ReviewRuleStatus.NOT_EVALUATED: (
+            "The rule needs pairs of related people, which the practice has not imported: Resguardo stores no names."
+        ),
+        review.ReviewRuleStatus.OFF: "The rules file switches the rule off.",
+    },
+)
+describe_enum(
+    review.ReviewPolicyStatus,
+    description="The status says whether a version of the rules is in force.",
+    values={
+        review.ReviewPolicyStatus.PROPOSED: "The version waits for the approval of two officers.",
+        review.ReviewPolicyStatus.ACTIVE: "The version is in force.",
+        review.ReviewPolicyStatus.SUPERSEDED: "A later version has replaced this one.",
+        review.ReviewPolicyStatus.REJECTED: "An officer has rejected the version.",
+    },
+)
+describe_enum(
     review.ReviewCaseStatus,
     description="The status says whether a review case waits for a decision.",
     values={

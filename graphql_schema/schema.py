@@ -32,6 +32,7 @@ from graphql_schema import questions as question_fields
 from graphql_schema import recordings as recording_fields
 from graphql_schema import retention as retention_fields
 from graphql_schema import review_cases as review_case_fields
+from graphql_schema import review_rules as review_rule_fields
 from graphql_schema import session_notes as note_fields
 from graphql_schema import signed_notes as signed_note_fields
 from graphql_schema import staff as staff_fields
@@ -278,6 +279,15 @@ class Query:
         quota="pages",
         description=(
             "Lists the review cases, newest first. An officer does not see the cases about their own activity."
+        ),
+    )
+    review_rules = root_field(
+        review_rule_fields.review_rules,
+        permissions.LIST_REVIEW_RULES,
+        quota="pages",
+        description=(
+            "Returns the rules of the review in force, whether each rule is evaluated, and how much it matched. It "
+            "also returns the proposed versions of the rules."
         ),
     )
     review_case = root_field(
@@ -1099,6 +1109,22 @@ class Mutation:
         description=(
             "Records the disposition of a review case, which ends the case. The subject of a case cannot decide it. "
             "Idempotent by the whole input: if the same officer repeats the call, the case is returned unchanged."
+        ),
+    )
+    approve_review_policy = root_field(
+        review_rule_fields.approve_review_policy,
+        permissions.APPROVE_REVIEW_POLICY,
+        description=(
+            "Approves a version of the rules of the review, which comes into force with the approval of a second "
+            "officer. Idempotent by `policyId` and the officer: a repeated approval is refused and changes nothing."
+        ),
+    )
+    reject_review_policy = root_field(
+        review_rule_fields.reject_review_policy,
+        permissions.REJECT_REVIEW_POLICY,
+        description=(
+            "Rejects a proposed version of the rules of the review. Idempotent by `policyId`: a repeated rejection is "
+            "refused and changes nothing."
         ),
     )
     assign_review_case = root_field(

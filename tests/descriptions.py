@@ -33,7 +33,7 @@ VERBS: Final = frozenset(
         bounds cost costs lifted lifts transcribed transcribes
         affirms affirm flags find hides lack say answered
         attributes chose compares conclude concludes cover cites covered gave lacks mentions mention seem seems
-        assign assigned assigns accessed tried treat broke enrolled decided
+        assign assigned assigns accessed tried treat broke enrolled decided evaluated evaluates matched
         stay suggests support supports tell tells told wait watch
         appear authorized excepts inserts lies needed permitted required
         """,

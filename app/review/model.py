@@ -1,6 +1,7 @@
 """Review cases and their dispositions. Pure."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
@@ -50,6 +51,48 @@ class Disposition(StrEnum):
     RULE_TOO_WIDE = "RULE_TOO_WIDE"
     POLICY_VIOLATION = "POLICY_VIOLATION"
     POSSIBLE_BREACH = "POSSIBLE_BREACH"
+
+
+class ReviewRuleStatus(StrEnum):
+    """Whether a rule is evaluated. NOT_EVALUATED rules wait for the practice's import of pairs."""
+
+    EVALUATED = "EVALUATED"
+    NOT_EVALUATED = "NOT_EVALUATED"
+    OFF = "OFF"
+
+
+class ReviewPolicyStatus(StrEnum):
+    """The status of a version of the rules."""
+
+    PROPOSED = "PROPOSED"
+    ACTIVE = "ACTIVE"
+    SUPERSEDED = "SUPERSEDED"
+    REJECTED = "REJECTED"
+
+
+@dataclass(frozen=True)
+class RuleState:
+    """A rule in force, and what it matched among the events that were evaluated in the last 30 days."""
+
+    rule: ReviewRule
+    status: ReviewRuleStatus
+    matched_count: int
+    evaluated_count: int
+    matches_too_much: bool
+
+
+@dataclass(frozen=True)
+class ReviewPolicy:
+    """A version of the rules, with the officers who approved it."""
+
+    id: int
+    name: str
+    status: ReviewPolicyStatus
+    sha256: str
+    source: str
+    proposed_at: datetime
+    activated_at: datetime | None
+    approved_by: tuple[UUID, ...]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 activity, and the database enforces this.
 """
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from app.identity import permissions
@@ -10,7 +11,13 @@ from app.postgres.database import Asker, Database
 from app.postgres.paging import Page, PageRequest
 from app.postgres.selection import Selection
 from app.review import store
-from app.review.model import Disposition, ReviewCaseFilter, check_disposition_text
+from app.review.model import (
+    Disposition,
+    ReviewCaseFilter,
+    ReviewPolicy,
+    RuleState,
+    check_disposition_text,
+)
 
 
 class ReviewCases:
@@ -55,3 +62,32 @@ class ReviewCases:
         async with self._database.as_user(asker, access) as tx:
             await store.assign(tx, case_id, officer_id)
             return await store.show(tx, case_id, selection, access.action)
+
+
+class ReviewRules:
+    """The operations on the rules of the review that the API offers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read(self, asker: Asker, fields: Sequence[str]) -> tuple[list[RuleState], list[ReviewPolicy]]:
+        """Return the rules in force, and the versions that are in force or proposed. The audit row names `fields`.
+        Raises RateLimited (quota_pages).
+        """
+        async with self._database.as_user(asker, permissions.LIST_REVIEW_RULES.on()) as tx:
+            return await store.read_rules(tx, fields)
+
+    async def approve(self, asker: Asker, policy_id: int) -> ReviewPolicy:
+        """Approve proposed rules, which come into force with the approval of a second officer, and return them.
+
+        Raises NotFound (review_policy_not_found), Conflict (review_policy_settled, review_same_officer).
+        """
+        async with self._database.as_user(asker, permissions.APPROVE_REVIEW_POLICY.on()) as tx:
+            return await store.decide_policy(tx, policy_id, is_approval=True)
+
+    async def reject(self, asker: Asker, policy_id: int) -> ReviewPolicy:
+        """Reject proposed rules and return them. Raises NotFound (review_policy_not_found), Conflict
+        (review_policy_settled).
+        """
+        async with self._database.as_user(asker, permissions.REJECT_REVIEW_POLICY.on()) as tx:
+            return await store.decide_policy(tx, policy_id, is_approval=False)

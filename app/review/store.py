@@ -1,8 +1,11 @@
 """Reads and writes the database rows of review cases. The caller opens the transaction in which a function runs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, LiteralString, TypeVar
 from uuid import UUID
+
+from pydantic import TypeAdapter
 
 from app.errors import NotFound
 from app.identity import permissions
@@ -12,9 +15,17 @@ from app.postgres.entities import ENTITIES
 from app.postgres.paging import Page, PageRequest
 from app.postgres.queries import Queries
 from app.postgres.selection import Selection
-from app.review.model import Disposition, ReviewCaseFilter
+from app.review.model import (
+    Disposition,
+    ReviewCaseFilter,
+    ReviewPolicy,
+    ReviewRule,
+    ReviewRuleStatus,
+    RuleState,
+)
 
 Found = TypeVar("Found")
+_POLICY: Final = TypeAdapter(ReviewPolicy)
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 _CASE: Final = EntityRead(
     entities=ENTITIES,
@@ -87,6 +98,37 @@ async def assign(tx: Transaction, case_id: UUID, officer_id: UUID | None) -> Non
     (review_case_decided, reviewer_is_subject, officer_unknown).
     """
     _require_found(await tx.value(_sql["assign_review_case"], {"id": case_id, "officer_id": officer_id}))
+
+
+async def read_rules(tx: Transaction, fields: Sequence[str]) -> tuple[list[RuleState], list[ReviewPolicy]]:
+    """Write the audit row and return the rules in force, and the versions that are in force or proposed. Raises
+    RateLimited (quota_pages).
+    """
+    row = await tx.one(_sql["read_review_rules"], {"fields": list(fields)})
+    assert row is not None  # noqa: S101 - the statement always returns one row
+    states = [
+        RuleState(
+            ReviewRule(one["rule"].upper()),
+            ReviewRuleStatus(one["status"]),
+            one["matched_count"],
+            one["evaluated_count"],
+            one["matches_too_much"],
+        )
+        for one in row["rules"]
+    ]
+    return states, [_POLICY.validate_python(one) for one in row["policies"]]
+
+
+async def decide_policy(tx: Transaction, policy_id: int, *, is_approval: bool) -> ReviewPolicy:
+    """Record an officer's decision on proposed rules, and return them. Raises NotFound (review_policy_not_found),
+    Conflict (review_policy_settled, review_same_officer).
+    """
+    values = {"id": policy_id, "is_approval": is_approval}
+    if await tx.value(_sql["decide_review_policy"], values) is None:
+        raise NotFound("review_policy_not_found")
+    row = await tx.one(_sql["read_review_policy"], {"id": policy_id})
+    assert row is not None  # noqa: S101 - decided in this very transaction
+    return _POLICY.validate_python(row)
 
 
 def _require_found(found: Found | None) -> Found:

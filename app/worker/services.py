@@ -79,6 +79,8 @@ from app.recordings import tasks as recording_tasks
 from app.recordings.model import SoundMode
 from app.recordings.reconciler import Reconciler
 from app.recordings.tasks import RecordingJobs
+from app.review import tasks as review_tasks
+from app.review.evaluation import ReviewEvaluation
 from app.settings import WorkerSettings
 from app.sign_ins import tasks as sign_in_tasks
 from app.sign_ins.service import SignInReader
@@ -129,6 +131,7 @@ class WorkerServices:
     audit_publisher: Publisher
     second_audit_bucket: SecondBucket | None
     audit_index: AuditIndex
+    review_evaluation: ReviewEvaluation
     audit_exporter: AuditExporter
     webhook_sender: WebhookSender
     breach_counter: BreachCounter
@@ -273,6 +276,7 @@ def _services(
         else SecondBucket(database, storage, second, deployment=deployment),
         audit_index=AuditIndex(database),
         breach_counter=BreachCounter(database),
+        review_evaluation=ReviewEvaluation(database),
         audit_exporter=AuditExporter(database, storage, Receipts(database).read, deployment=deployment),
         webhook_sender=WebhookSender(database, settings.webhook_endpoints, endpoints, clock=time.time),
         alerts=Alerts(database),
@@ -309,6 +313,7 @@ def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) ->
         *note_tasks.define_periodic_tasks(services.note_sections),
         *cost_tasks.define_periodic_tasks(services.held_language_work),
         *audit_tasks.define_periodic_tasks(services.audit_index),
+        *review_tasks.define_periodic_tasks(services.review_evaluation),
         *audit_export_tasks.define_periodic_tasks(services.audit_exporter),
         *outgoing_webhook_tasks.define_periodic_tasks(services.webhook_sender),
         *alert_tasks.define_periodic_tasks(services.alerts),

@@ -356,7 +356,8 @@ select 'reason', t.term from unnest(array[
     'auth_entries_forbidden', 'auth_entries_missing', 'auth_entries_not_read', 'auth_entries_not_written',
     'auth_entry_unknown', 'auth_password_hook_missing', 'auth_second_factor_hook_missing',
     'wrong_code', 'wrong_password',
-    'review_case_not_found', 'review_case_decided', 'reviewer_is_subject', 'officer_unknown',
+    'pair_unknown', 'pairs_malformed', 'review_malformed', 'review_policy_settled', 'review_policy_not_found',
+    'review_same_officer', 'review_case_not_found', 'review_case_decided', 'reviewer_is_subject', 'officer_unknown',
     'disposition_characters', 'disposition_empty', 'disposition_too_long',
     'unknown_participant', 'unknown_task', 'upload_unfinished', 'url_lifetime', 'user_unknown',
     'verification_overdue', 'viewer_not_found', 'webhook_body', 'webhook_signature', 'webhook_status',
@@ -378,7 +379,7 @@ select 'basis', t.term from unnest(array[
     'keep_exports', 'livekit_webhook', 'look_for_lost', 'look_for_missing', 'move_recording', 'prepare_import',
     'protect_held', 'reconcile', 'repair_jobs', 'restore_check', 'resume_insights',
     'resume_language_work', 'resume_transcriptions', 'retention_adopt', 'seal_audit_log', 'publish_audit_log',
-    'read_sign_ins', 'supabase_auth',
+    'read_sign_ins', 'supabase_auth', 'review_audit_log', 'review_adopt', 'review_propose', 'import_related_pairs',
     'retention_propose', 'retention_show', 'role_mapping', 'rotate_keys', 'staff_add', 'start_recording', 'start_up',
     'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_leader', 'watch_room',
     'verify_audit_log', 'make_audit_receipt', 'redact_audit_event', 'send_webhooks',
@@ -396,7 +397,7 @@ select 'entity_type', t.term from unnest(array[
     'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
     'clip', 'viewing', 'retention_policy', 'room', 'session_note', 'staff', 'staff_invitation', 'storage', 'transcript',
     'second_factor', 'user', 'officer_proposal',
-    'review_case'
+    'review_case', 'review_policy'
 ]) as t (term);
 
 insert into private.audit_terms (kind, term)
@@ -480,7 +481,8 @@ select 'field', t.term from unnest(array[
     'certificate', 'consultationId', 'fate', 'isRefused', 'keptUntil', 'label', 'patientExternalId', 'refusal',
     'relation', 'why',
     'eventCounts', 'interval', 'series', 'startsAt',
-    'reviewCase', 'rule', 'listedEventCount', 'hasMorePatients', 'firstEventAt', 'lastEventAt',
+    'reviewCase', 'rule', 'rules', 'reviewPolicy', 'policies', 'matchedEventCount', 'evaluatedEventCount',
+    'isMatchingTooMuch', 'listedEventCount', 'hasMorePatients', 'firstEventAt', 'lastEventAt',
     'assignedTo', 'disposition', 'dispositionText', 'events'
 ]) as t (term);
 
@@ -704,6 +706,12 @@ values
 ('psychotherapy_note.write', 'C', true),
 ('psychotherapy_note.edit', 'U', true),
 ('review_case.open', 'C', true),
+('review_rule.propose', 'C', true),
+('review_rule.list', 'R', false),
+('review_rule.activate', 'U', true),
+('review_rule.approve', 'U', true),
+('review_rule.reject', 'U', true),
+('review_rule.import_pairs', 'C', true),
 ('review_case.list', 'R', false),
 ('review_case.read', 'R', false),
 ('review_case.assign', 'U', true),

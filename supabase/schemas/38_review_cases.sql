@@ -193,6 +193,7 @@ begin
         perform private.write_audit(
             'review_case.open', 'ALLOWED', null, 'review_case', array[opened], '{}', '{}', array['status'], 1, null
         );
+        perform private.announce('case.opened', 'review_case', array[opened]);
         return opened;
     end loop;
     raise exception 'concurrent_change' using errcode = 'RG409';
@@ -264,10 +265,10 @@ begin
 end
 $$;
 
--- Records an officer's disposition of a case, and returns the id of the case. Returns null if the case does not exist
--- or is about the officer's own activity. If the same officer repeats the call with the same disposition and text,
--- nothing changes. The disposition POSSIBLE_BREACH opens a breach assessment of the case. Raises RG409
--- (review_case_decided).
+-- Records an officer's disposition of a case, and returns the id of the case. A possible breach opens an assessment.
+-- Returns null if the case does not exist or is about the officer's own activity. If the same officer repeats the call
+-- with the same disposition and text, nothing changes. The disposition POSSIBLE_BREACH opens a breach assessment of the
+-- case. Raises RG409 (review_case_decided).
 create function private.record_disposition(of_case uuid, of_disposition text, of_text text) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -282,6 +283,9 @@ begin
         set status = 'DECIDED', disposition = of_disposition, disposition_text = of_text, decided_by = person,
             decided_at = private.now()
         where c.id = of_case;
+        if of_disposition = 'POSSIBLE_BREACH' then
+            perform private.open_breach_of_case(of_case);
+        end if;
         if of_disposition = 'POSSIBLE_BREACH' then
             perform private.open_breach_of_case(of_case);
         end if;

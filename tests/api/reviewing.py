@@ -2,6 +2,8 @@
 
 from uuid import UUID, uuid4
 
+from psycopg.types.json import Jsonb
+
 from tests.api.harness import ApiHarness, Person
 
 CASE = """
@@ -37,6 +39,29 @@ mutation ($caseId: ID!, $officerId: ID) {{
   assignReviewCase(input: {{reviewCaseId: $caseId, officerId: $officerId}}) {{ reviewCase {{ {CASE} }} }}
 }}
 """
+
+POLICY = "{ id name status sha256 source proposedAt activatedAt approvedBy { id } }"
+REVIEW_RULES = f"""
+query {{ reviewRules {{
+  rules {{ rule status matchedEventCount evaluatedEventCount isMatchingTooMuch }} policies {POLICY}
+}} }}
+"""
+APPROVE_RULES = f"""
+mutation ($policyId: ID!) {{ approveReviewPolicy(input: {{policyId: $policyId}}) {{ reviewPolicy {POLICY} }} }}
+"""
+REJECT_RULES = f"""
+mutation ($policyId: ID!) {{ rejectReviewPolicy(input: {{policyId: $policyId}}) {{ reviewPolicy {POLICY} }} }}
+"""
+
+
+async def propose_rules(harness: ApiHarness) -> str:
+    """Return the id of a version of the rules that the owner proposed. No rule of it is enabled."""
+    (row,) = await harness.rows(
+        "select private.propose_review_policy(%s, repeat('ab', 32), 'x', %s) as id",
+        str(uuid4()),
+        Jsonb({"time_zone": "UTC", "rules": {"self": {"enabled": False}}}),
+    )
+    return str(row["id"])
 
 
 async def open_case(

@@ -30,7 +30,15 @@ from tests.api.retaining import (
     STORAGE_REPORT,
     delete_policies_afterwards,
 )
-from tests.api.reviewing import ASSIGN_REVIEW_CASE, RECORD_DISPOSITION, REVIEW_CASE, REVIEW_CASES
+from tests.api.reviewing import (
+    APPROVE_RULES,
+    ASSIGN_REVIEW_CASE,
+    RECORD_DISPOSITION,
+    REJECT_RULES,
+    REVIEW_CASE,
+    REVIEW_CASES,
+    REVIEW_RULES,
+)
 from tests.api.socket_client import open_socket
 from tests.api.speaking import store_transcript
 from tests.api.test_authorization import FIELDS, good_document
@@ -87,6 +95,7 @@ QUERIES = {
     "accountingRequests": Look(ACCOUNTING_REQUESTS),
     "disclosureSuspensions": Look(SUSPENSIONS),
     "reviewCases": Look(REVIEW_CASES, {"filter": {"rules": ["SURNAME"]}}),
+    "reviewRules": Look(REVIEW_RULES),
     "reviewCase": Look(REVIEW_CASE, {"caseId": NOWHERE}, "ABSENT"),
     "breachAssessments": Look(assessing.BREACH_ASSESSMENTS, {"filter": {"statuses": []}}),
     "sanctions": Look(assessing.SANCTIONS),
@@ -231,6 +240,8 @@ GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
         "mutation ($id: ID!) { exportAuditEvents(input: {filter: {patient: {id: $id}}}) { __typename } }",
         {"id": NOWHERE},
     ),
+    "approveReviewPolicy": (APPROVE_RULES, {"policyId": 999}),
+    "rejectReviewPolicy": (REJECT_RULES, {"policyId": 999}),
     "recordDisposition": (RECORD_DISPOSITION, {"caseId": NOWHERE}),
     "assignReviewCase": (ASSIGN_REVIEW_CASE, {"caseId": NOWHERE}),
     "addAddendum": (documents.ADD_ADDENDUM, {"id": NOWHERE, "lines": ["No fever."]}),

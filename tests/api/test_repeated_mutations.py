@@ -25,7 +25,7 @@ from tests.api.importing import arrange_import, import_input
 from tests.api.noting import store_note
 from tests.api.requesting import insert_access_request
 from tests.api.retaining import delete_policies_afterwards, propose_policy
-from tests.api.reviewing import open_case
+from tests.api.reviewing import open_case, propose_rules
 from tests.api.speaking import store_transcript
 from tests.api.writing_insights import store_insights
 
@@ -366,6 +366,10 @@ async def _disposition(at: Arranged) -> Call:
     return at.officer, {"reviewCaseId": await open_case(at.harness, at.case.doctor), **wanted}
 
 
+async def _settle_rules(at: Arranged) -> Call:
+    return at.officer, {"policyId": await propose_rules(at.harness)}
+
+
 async def _assignment(at: Arranged) -> Call:
     wanted = {"officerId": str(at.officer.user_id)}
     return at.officer, {"reviewCaseId": await open_case(at.harness, at.case.doctor), **wanted}
@@ -523,6 +527,8 @@ CALLS: dict[str, Arrange] = {
     "liftDisclosureSuspension": _lift,
     "issueAuditExportUrl": _own_audit_export,
     "revealAuditExportSecret": _own_audit_export,
+    "approveReviewPolicy": _settle_rules,
+    "rejectReviewPolicy": _settle_rules,
     "recordDisposition": _disposition,
     "assignReviewCase": _assignment,
     "redeliverWebhook": _redeliver,
@@ -558,6 +564,8 @@ REFUSED = {
     "retryInsights",
     "approveRetentionPolicy",
     "rejectRetentionPolicy",
+    "approveReviewPolicy",
+    "rejectReviewPolicy",
 }
 """The mutations whose description says that a repeated call is refused."""
 RENEWED = {

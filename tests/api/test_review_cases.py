@@ -7,7 +7,17 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.api.harness import Answer, ApiHarness, Case, Person
-from tests.api.reviewing import ASSIGN_REVIEW_CASE, RECORD_DISPOSITION, REVIEW_CASE, REVIEW_CASES, open_case
+from tests.api.reviewing import (
+    APPROVE_RULES,
+    ASSIGN_REVIEW_CASE,
+    RECORD_DISPOSITION,
+    REJECT_RULES,
+    REVIEW_CASE,
+    REVIEW_CASES,
+    REVIEW_RULES,
+    open_case,
+    propose_rules,
+)
 from tests.api.shown import named_in, shown_in
 
 pytestmark = pytest.mark.anyio
@@ -196,3 +206,47 @@ async def test_officer_who_was_suspended_decides_nothing(harness: ApiHarness, ca
     assert answer.error.code == "UNAUTHENTICATED"
     (row,) = await harness.rows("select status from resguardo.review_cases where id = %s", opened)
     assert row["status"] == "OPEN"
+
+
+async def test_rules_are_approved_by_two_officers(harness: ApiHarness) -> None:
+    first, second = await harness.staff("compliance"), await harness.staff("compliance")
+    proposed = await propose_rules(harness)
+    approved = await first.send(APPROVE_RULES, policyId=proposed)
+    assert (approved.value["status"], approved.value["approvedBy"]) == (
+        "PROPOSED",
+        [{"id": str(first.user_id)}],
+    )
+    assert await _audited(harness, approved) == [("review_rule.approve", "ALLOWED", f"policy_{proposed}")]
+    assert await first.refused(APPROVE_RULES, policyId=proposed) == ("CONFLICT", "review_same_officer")
+    try:
+        assert (await second.ask(APPROVE_RULES, policyId=proposed))["status"] == "ACTIVE"
+        shown = await second.send(REVIEW_RULES)
+        assert [(one["rule"], one["status"], one["isMatchingTooMuch"]) for one in shown.value["rules"]] == [
+            ("SELF", "OFF", False)
+        ]
+        assert (proposed, "ACTIVE") in {(one["id"], one["status"]) for one in shown.value["policies"]}
+        assert await _audited(harness, shown) == [("review_rule.list", "ALLOWED", None)]
+        assert await first.refused(REJECT_RULES, policyId=proposed) == ("CONFLICT", "review_policy_settled")
+        assert await first.refused(REJECT_RULES, policyId="x") == ("INVALID_INPUT", "bad_id")
+    finally:
+        await harness.rows(
+            "update resguardo.review_policies set status = 'SUPERSEDED' where status = 'ACTIVE' returning id"
+        )
+
+
+async def test_rejected_rules_do_not_come_into_force(harness: ApiHarness) -> None:
+    first, second = await harness.staff("compliance"), await harness.staff("compliance")
+    proposed = await propose_rules(harness)
+    await first.ask(APPROVE_RULES, policyId=proposed)
+    assert (await second.ask(REJECT_RULES, policyId=proposed))["status"] == "REJECTED"
+    assert await second.refused(APPROVE_RULES, policyId=proposed) == ("CONFLICT", "review_policy_settled")
+
+
+async def test_possible_breach_opens_one_assessment(harness: ApiHarness, case: Case, officer: Person) -> None:
+    opened = await open_case(harness, case.doctor, patient_id=case.patient_id)
+    for _ in range(2):
+        await officer.ask(RECORD_DISPOSITION, caseId=opened, disposition="POSSIBLE_BREACH")
+    found = await harness.rows(
+        "select subject_id, status from resguardo.breach_assessments where case_id = %s", UUID(opened)
+    )
+    assert [(one["subject_id"], one["status"]) for one in found] == [(case.doctor.user_id, "OPEN")]

@@ -48,7 +48,17 @@ from tests.api.retaining import (
     STORAGE_REPORT,
     propose_policy,
 )
-from tests.api.reviewing import ASSIGN_REVIEW_CASE, RECORD_DISPOSITION, REVIEW_CASE, REVIEW_CASES, open_case
+from tests.api.reviewing import (
+    APPROVE_RULES,
+    ASSIGN_REVIEW_CASE,
+    RECORD_DISPOSITION,
+    REJECT_RULES,
+    REVIEW_CASE,
+    REVIEW_CASES,
+    REVIEW_RULES,
+    open_case,
+    propose_rules,
+)
 from tests.api.socket_client import Socket, open_socket
 from tests.api.speaking import store_transcript
 from tests.api.writing_insights import store_insights
@@ -236,6 +246,9 @@ FIELDS = {
     "exportAuditEvents": Field(EXPORT_AUDIT_EVENTS, COMPLIANCE),
     "issueAuditExportUrl": Field(ISSUE_AUDIT_EXPORT_URL, COMPLIANCE),
     "revealAuditExportSecret": Field(REVEAL_AUDIT_EXPORT_SECRET, COMPLIANCE),
+    "reviewRules": Field(REVIEW_RULES, COMPLIANCE),
+    "approveReviewPolicy": Field(APPROVE_RULES, COMPLIANCE),
+    "rejectReviewPolicy": Field(REJECT_RULES, COMPLIANCE),
     "reviewCases": Field(REVIEW_CASES, COMPLIANCE),
     "reviewCase": Field(REVIEW_CASE, COMPLIANCE),
     "recordDisposition": Field(RECORD_DISPOSITION, COMPLIANCE),
@@ -287,6 +300,12 @@ def test_every_root_field_has_an_entry() -> None:
     assert all(field.expected.keys() == set(WHO) for field in FIELDS.values())
 
 
+async def _proposed(harness: ApiHarness, field: str) -> str | None:
+    if field.endswith("ReviewPolicy"):
+        return await propose_rules(harness)
+    return await propose_policy(harness) if "etentionP" in field else None
+
+
 async def _who(harness: ApiHarness, who: Who, case: Case) -> Person:
     doctor = case.doctor
     if who == "aal1 clinician":
@@ -329,7 +348,7 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "import": import_input(case),
         "importId": await arrange_import(harness, case) if has_import else None,
         "invitation": await _invitation(case) if field == "joinAsGuest" else None,
-        "policyId": await propose_policy(harness) if "etentionP" in field else None,
+        "policyId": await _proposed(harness, field),
         "request": {},
         "written": {
             "patient": {"id": case.patient_id},

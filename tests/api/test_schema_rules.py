@@ -229,6 +229,7 @@ OTHER_QUERIES = {
     "costReport": "a computed answer about the recordings of a period",
     "costEstimate": "a computed answer about no object",
     "reviewCase": "an object with one key",
+    "reviewRules": "the rules in force are one object",
 }
 """Queries that are neither one object by its key nor a list, and why."""
 
@@ -389,6 +390,8 @@ CHANGED = {
     "issueAccessExportUrl": {"accessExportUrl"},
     "revealAccessExportSecret": {"accessRequest", "secret"},
     "recordDisposition": {"reviewCase"},
+    "approveReviewPolicy": {"reviewPolicy"},
+    "rejectReviewPolicy": {"reviewPolicy"},
     "assignReviewCase": {"reviewCase"},
     "placeLegalHold": {
         "legalHold",
@@ -520,6 +523,7 @@ def test_type_with_an_id_is_a_node() -> None:
             "Disclosure",
             "DisclosureSuspension",
             "ReviewCase",
+            "ReviewPolicy",
             "ReviewCaseEvent",
             "Attestation",
             "BreachAssessment",
@@ -648,6 +652,7 @@ def test_end_of_a_range_says_that_it_is_exclusive() -> None:
 
 OPEN_STRINGS = {
     "AuditEvent.reason": "a row of the log keeps reasons that are no longer given",
+    "ReviewPolicy.source": "the file as it was proposed",
     "ReviewCaseEvent.reason": "a row of the log keeps reasons that are no longer given",
     "Consultation.kind": "the practice names its own kinds",
     "RegisterConsultationInput.kind": "the practice names its own kinds",

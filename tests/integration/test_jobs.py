@@ -56,6 +56,7 @@ from app.postgres.database import Database as Pool
 from app.recording_imports.upload_signer import UploadSigner
 from app.recordings.reconciler import Reconciler
 from app.recordings.tasks import RecordingJobs
+from app.review.evaluation import ReviewEvaluation
 from app.sign_ins.service import SignInReader
 from app.staff.bans import StaffBans
 from app.staff.invitations import StaffInvitations
@@ -346,6 +347,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 held_language_work=object.__new__(HeldLanguageWork),
                 audit_index=object.__new__(AuditIndex),
                 alerts=object.__new__(Alerts),
+                review_evaluation=object.__new__(ReviewEvaluation),
             )
         )
     }

@@ -7,6 +7,7 @@ import psycopg
 
 from tests.policies.actors import (
     ANA,
+    BRUNO,
     CASES,
     CONSULTATIONS,
     FINISHED,
@@ -498,6 +499,18 @@ def _queue(connection: Connection) -> None:
         "insert into private.drifts (topic, code, subject) values ('locks', 'lock_missing', 'x')"
     )
     connection.execute("select private.open_alert('NO_LEADER', '', null, '{}')")
+    connection.execute(
+        "with made as (select private.propose_review_policy('1', repeat('ab', 32), '', '{}') as id)"
+        " insert into private.review_approvals (policy_id, officer_id) select m.id, %s from made as m",
+        [ANA.doctor_id],
+    )
+    connection.execute("insert into private.review_positions values (2001, 1)")
+    connection.execute("insert into private.review_days values (%s, '2026-11-20', 1)", [ANA.doctor_id])
+    connection.execute("insert into private.review_counts values ('all', '2026-11-20', 1)")
+    connection.execute(
+        "insert into private.related_pairs values (%s, %s, 'SELF')", [ANA.doctor_id, BRUNO.patient_id]
+    )
+    connection.execute("insert into private.related_imports values ('SELF', 1)")
     connection.execute(
         "select private.open_case('no_relationship', %s, %s, %s, array[e.id], %s) from audit.events as e limit 1",
         [ANA.doctor_id, [ANA.patient_id], [ANA.id_of("over")], f"{ANA.doctor_id}|2026-11-20"],
