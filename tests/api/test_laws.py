@@ -33,6 +33,7 @@ from tests.api.writing_insights import store_insights
 pytestmark = pytest.mark.anyio
 
 CONSULTATION_FIELDS = [
+    "conductedBy.id",
     "consents.decision",
     "consents.id",
     "consents.participant.id",
