@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from app import deployment, settings
 from app.commands import (
+    agreements,
     audit,
     certificate,
     checks,
@@ -55,6 +56,7 @@ cli.add_typer(keys.commands, name="keys")
 cli.add_typer(drill.commands, name="drill")
 cli.add_typer(certificate.commands, name="certificate")
 cli.add_typer(retention.commands, name="retention")
+cli.add_typer(agreements.commands, name="agreements")
 cli.add_typer(webhooks.commands, name="webhooks")
 cli.add_typer(review.commands, name="review")
 cli.add_typer(demo.commands, name="demo")

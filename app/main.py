@@ -80,6 +80,7 @@ from app.staff.service import Staff
 from app.thumbnails.service import Thumbnails
 from app.transcripts.search.service import TranscriptSearch
 from app.transcripts.service import Transcripts
+from app.vendor_agreements.service import VendorAgreements, require_agreements
 from graphql_schema.context import Context, OperationLimits, Services
 from graphql_schema.schema import make_schema
 
@@ -306,6 +307,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
         audit=parts.audit,
         alerts=AlertReads(parts.database),
         outgoing_webhooks=OutgoingWebhooks(parts.database),
+        vendor_agreements=VendorAgreements(parts.database),
         breaches=Breaches(parts.database),
         attestations=Attestations(parts.database, totp_max_age_seconds=settings.totp_max_age_seconds),
         audit_exports=AuditExports(
@@ -358,6 +360,8 @@ async def _open(
         await require_own_database(parts.database, settings.deployment)
         await require_own_bucket(parts.storage, settings.deployment)
         await require_root_keys(parts.database, settings.keyring)
+        if settings.is_production:
+            await require_agreements(parts.database, settings.agreement_services)
         for each in running:
             await stack.enter_async_context(each)
         on_open()

@@ -50,6 +50,7 @@ from app.texts import Language
 from app.thumbnails.service import Thumbnails
 from app.transcripts.search.service import TranscriptSearch
 from app.transcripts.service import Transcripts
+from app.vendor_agreements.service import VendorAgreements
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Services:
     audit: Audit
     audit_exports: AuditExports
     outgoing_webhooks: OutgoingWebhooks
+    vendor_agreements: VendorAgreements
     alerts: AlertReads
     disclosures: Disclosures
     review_cases: ReviewCases

@@ -42,6 +42,7 @@ from app.staff import model as staff
 from app.texts.alerts import load_alert_texts
 from app.thumbnails import model as thumbnails
 from app.transcripts import model as transcripts
+from app.vendor_agreements import model as vendor_agreements
 
 _Member = TypeVar("_Member", bound=Enum)
 
@@ -634,6 +635,28 @@ describe_enum(
     alerts.AlertKind,
     description="The kind says what an alert is about.",
     values={kind: load_alert_texts()[kind].text["en"] for kind in alerts.AlertKind},
+)
+describe_enum(
+    vendor_agreements.VendorService,
+    description="This is a service that receives PHI.",
+    values={
+        vendor_agreements.VendorService.DATABASE: "This is the Supabase project: the database and Auth.",
+        vendor_agreements.VendorService.STORAGE: "This is the bucket, on Cloudflare R2 or on another S3 server.",
+        vendor_agreements.VendorService.VIDEO: "This is LiveKit.",
+        vendor_agreements.VendorService.SPEECH: "This is the speech service, OpenAI or the service at OPENAI_BASE_URL.",
+        vendor_agreements.VendorService.LANGUAGE: (
+            "This is the language service at LANGUAGE_BASE_URL, if it is not the speech service."
+        ),
+        vendor_agreements.VendorService.OTHER: "Resguardo does not use this service. An example is a backup.",
+    },
+)
+describe_enum(
+    vendor_agreements.AgreementBasis,
+    description="This says why PHI may be in a service.",
+    values={
+        vendor_agreements.AgreementBasis.AGREEMENT: "The company has signed a business associate agreement.",
+        vendor_agreements.AgreementBasis.SELF_OPERATED: "The practice runs the service itself.",
+    },
 )
 describe_enum(
     outgoing_webhooks.WebhookDeliveryStatus,

@@ -38,6 +38,7 @@ from graphql_schema import signed_notes as signed_note_fields
 from graphql_schema import staff as staff_fields
 from graphql_schema import thumbnails as thumbnail_fields
 from graphql_schema import transcripts as transcript_fields
+from graphql_schema import vendor_agreements as vendor_agreement_fields
 from graphql_schema.authorization import AuthorizationFirst
 from graphql_schema.document_limits import Limits, limit_extensions
 from graphql_schema.error_masking import MaskedSchema
@@ -233,6 +234,15 @@ class Query:
         permissions.LIST_AUDIT_EXPORTS,
         quota="pages",
         description="Lists the exports of the audit log that all officers asked for, newest first.",
+    )
+    vendor_agreements = root_field(
+        vendor_agreement_fields.vendor_agreements,
+        permissions.LIST_VENDOR_AGREEMENTS,
+        quota="pages",
+        description=(
+            "Lists the register of business associate agreements, newest first. The newest entry of a service is in "
+            "force."
+        ),
     )
     webhook_deliveries = root_field(
         outgoing_webhook_fields.webhook_deliveries,
@@ -875,6 +885,14 @@ class Mutation:
             "Asks for an export of the audit log. The worker writes the events into an encrypted archive, with "
             "a receipt that proves its content. An officer can have one export made at a time. Idempotent by "
             "`idempotencyKey`: a repeated call returns the export of the first call."
+        ),
+    )
+    record_vendor_agreement = root_field(
+        vendor_agreement_fields.record_vendor_agreement,
+        permissions.RECORD_VENDOR_AGREEMENT,
+        description=(
+            "Records a business associate agreement in the register, which is insert-only. Idempotent by its input: a "
+            "repeated call returns the entry of the first call while that entry is in force."
         ),
     )
     redeliver_webhook = root_field(

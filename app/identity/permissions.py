@@ -148,6 +148,9 @@ REVEAL_AUDIT_EXPORT_SECRET: Final = Permission("audit.export_secret", _COMPLIANC
 LIST_WEBHOOK_DELIVERIES: Final = Permission("webhook.list", _COMPLIANCE, "webhook_delivery")
 REDELIVER_WEBHOOK: Final = Permission("webhook.redeliver", _COMPLIANCE, "webhook_delivery")
 
+LIST_VENDOR_AGREEMENTS: Final = Permission("vendor_agreement.list", _COMPLIANCE, "vendor_agreement")
+RECORD_VENDOR_AGREEMENT: Final = Permission("vendor_agreement.record", _COMPLIANCE, "vendor_agreement")
+
 LIST_ALERTS: Final = Permission("alert.list", _COMPLIANCE, "alert")
 LIST_ACCOUNTING_REQUESTS: Final = Permission("accounting.list", _REQUESTERS, "accounting_request")
 REQUEST_ACCOUNTING: Final = Permission("accounting.file", _PATIENT, "patient")

@@ -343,6 +343,14 @@ ENTITIES: Final = {
         patients="null::uuid",
         consultations="null::uuid",
     ),
+    "vendor_agreement": Entity(
+        type="vendor_agreement",
+        table="resguardo.vendor_agreements",
+        hidden_from=("clinician", "patient"),
+        values={"recorded_by": _user("recorded_by")},
+        patients="null::uuid",
+        consultations="null::uuid",
+    ),
     "webhook_delivery": Entity(
         type="webhook_delivery",
         table="resguardo.webhook_deliveries",

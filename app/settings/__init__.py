@@ -24,11 +24,11 @@ from app.settings.processes import (
     WorkerSettings,
     load,
 )
+from app.settings.services import VendorService
 from app.settings.vendors import (
     BucketRuleSettings,
     BucketSettings,
     BucketWriterSettings,
-    BusinessAssociateSettings,
     LiveKitSettings,
     OpenAISettings,
     SpeechApi,
@@ -45,7 +45,6 @@ __all__ = [
     "BucketRuleSettings",
     "BucketSettings",
     "BucketWriterSettings",
-    "BusinessAssociateSettings",
     "DeploymentSettings",
     "Environment",
     "LanguageApi",
@@ -61,6 +60,7 @@ __all__ = [
     "SpeechSettings",
     "StaffSettings",
     "SupabaseSettings",
+    "VendorService",
     "WebAppSettings",
     "WebhookEndpoint",
     "WorkerSettings",

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from app.settings.base import split_url
 from app.settings.database_url import SettingProblem
 from app.settings.model_ends import OPENAI_URL, is_openai, require_current_model
+from app.settings.services import VendorService
 from app.settings.vendors import OpenAISettings
 
 DEFAULT_LANGUAGE_MODEL: Final = "gpt-6-sol"
@@ -47,11 +48,6 @@ class LanguageSettings(OpenAISettings):
         None,
         min_length=1,
         description="The key of the language service. Without LANGUAGE_BASE_URL, OPENAI_API_KEY is the default.",
-    )
-    baa_language: bool = Field(
-        False,
-        description="`true` once the BAA with the company that runs the language service at LANGUAGE_BASE_URL is "
-        "signed, or if you run it yourself. Production needs it only if that is not the speech service.",
     )
     language_prompt_cache: bool = Field(
         False,
@@ -100,13 +96,18 @@ class LanguageSettings(OpenAISettings):
             )
         if self.language_model is not None:
             require_current_model("OPENAI_MODEL", self.language_model, self.language_url)
-        is_affirmed = self.baa_language or not self.is_production
-        if self.language_base_url is not None and not is_affirmed and not self._is_speech_service:
-            raise SettingProblem(
-                "BAA_LANGUAGE: production needs the business associate agreement with the language service affirmed "
-                "(true), because it is not the speech service"
-            )
         return self
+
+    @property
+    def agreement_services(self) -> frozenset[VendorService]:
+        """Return the services that receive PHI with these settings."""
+        services = {VendorService.DATABASE, VendorService.STORAGE, VendorService.VIDEO}
+        if self.openai_api_key is not None or self.openai_base_url is not None:
+            services.add(VendorService.SPEECH)
+        has_own_service = self.language_base_url is not None and not self._is_speech_service
+        if has_own_service and self.language_api is not LanguageApi.EXTRACT:
+            services.add(VendorService.LANGUAGE)
+        return frozenset(services)
 
     @property
     def _is_speech_service(self) -> bool:

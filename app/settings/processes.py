@@ -17,7 +17,6 @@ from app.settings.vendors import (
     BucketRuleSettings,
     BucketSettings,
     BucketWriterSettings,
-    BusinessAssociateSettings,
     LiveKitSettings,
     SoundFile,
     SpeechSettings,
@@ -31,7 +30,6 @@ _Loaded = TypeVar("_Loaded", bound=DeploymentSettings)
 
 
 class ApiSettings(
-    BusinessAssociateSettings,
     SupabaseSettings,
     BucketSettings,
     LiveKitSettings,
@@ -196,7 +194,6 @@ class ApiSettings(
 
 
 class WorkerSettings(
-    BusinessAssociateSettings,
     SupabaseSettings,
     AuditSealingSettings,
     AuditPublishingSettings,
@@ -363,7 +360,7 @@ class MigrationSettings(DeploymentSettings):
 
 
 class OwnerSettings(DeploymentSettings):
-    """The settings of `resguardo retention`: the database URL of the owner."""
+    """The settings of `resguardo retention` and `resguardo agreements`: the database URL of the owner."""
 
     database_url: SecretStr = Field(description="As above.")
 

@@ -12,43 +12,6 @@ from app.settings.database_url import SettingProblem
 from app.settings.model_ends import require_current_model
 
 
-class BusinessAssociateSettings(DeploymentSettings):
-    """The settings in which the practice states which business associate agreements it has signed. Under HIPAA, no
-    PHI may reach a vendor before the vendor's agreement is signed.
-    """
-
-    baa_supabase: bool = Field(
-        False, description="`true` once the BAA (business associate agreement) with Supabase is signed."
-    )
-    baa_cloudflare: bool = Field(
-        False,
-        description="`true` once the BAA with Cloudflare, or with the company that runs the server at "
-        "S3_ENDPOINT_URL, is signed.",
-    )
-    baa_livekit: bool = Field(
-        False, description="`true` once the BAA with LiveKit is signed, or if you run LiveKit yourself."
-    )
-    baa_openai: bool = Field(
-        False,
-        description="`true` once the BAA with OpenAI, or with the company that runs another speech service, is "
-        "signed, or if you run the service yourself.",
-    )
-
-    @model_validator(mode="after")
-    def _require_agreements(self) -> Self:
-        missing = [
-            vendor
-            for vendor in ("supabase", "cloudflare", "livekit", "openai")
-            if self.is_production and not getattr(self, f"baa_{vendor}")
-        ]
-        if missing:
-            names = ", ".join(f"BAA_{vendor.upper()}" for vendor in missing)
-            raise SettingProblem(
-                f"{names}: production needs this vendor's business associate agreement affirmed (true)"
-            )
-        return self
-
-
 class SupabaseSettings(DeploymentSettings):
     """The settings of the Supabase project whose Auth service signs the tokens."""
 

@@ -24,6 +24,7 @@ from app.jobs.queue import (
     TRANSCRIPTION_QUEUE,
 )
 from app.settings import WorkerSettings
+from app.vendor_agreements.service import require_agreements
 from app.worker.outage import Outage, describe_outage, is_temporary
 from app.worker.services import define_periodic_tasks, open_queue, open_services
 
@@ -42,7 +43,8 @@ async def run(settings: WorkerSettings) -> None:
     worker waits.
 
     If a job still runs `SHUTDOWN_SECONDS` after the signal, the worker interrupts it, and the job runs again later.
-    Raises SettingsError. Some errors, such as a missing root key, do not go away while the worker waits. The
+    Raises SettingsError, and in production Conflict (vendor_agreement_missing). Some errors, such as a missing
+    root key, do not go away while the worker waits. The
     function raises an error of this kind if it occurs before the worker has worked for the first time.
     """
     stopping = asyncio.Event()
@@ -68,6 +70,8 @@ async def _work_once(settings: WorkerSettings, stopping: asyncio.Event, outage: 
     an error stopped the jobs, the function raises it.
     """
     async with open_services(settings) as services, open_queue(settings, services) as queue:
+        if settings.is_production and not outage.has_worked:
+            await require_agreements(services.database, settings.agreement_services)
         outage.end()
         leading = asyncio.create_task(
             run_periodic_tasks(

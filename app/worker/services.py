@@ -91,6 +91,8 @@ from app.thumbnails import tasks as thumbnail_tasks
 from app.thumbnails.maker import ThumbnailMaker
 from app.transcripts import tasks as transcript_tasks
 from app.transcripts.transcription.service import Transcriber
+from app.vendor_agreements import tasks as vendor_agreement_tasks
+from app.vendor_agreements.service import AgreementWatch
 
 LEADER_CONNECTIONS = 1
 
@@ -134,6 +136,7 @@ class WorkerServices:
     review_evaluation: ReviewEvaluation
     audit_exporter: AuditExporter
     webhook_sender: WebhookSender
+    agreement_watch: AgreementWatch
     breach_counter: BreachCounter
     alerts: Alerts
 
@@ -278,6 +281,7 @@ def _services(
         breach_counter=BreachCounter(database),
         review_evaluation=ReviewEvaluation(database),
         audit_exporter=AuditExporter(database, storage, Receipts(database).read, deployment=deployment),
+        agreement_watch=AgreementWatch(database, Alerts(database), settings.agreement_services),
         webhook_sender=WebhookSender(database, settings.webhook_endpoints, endpoints, clock=time.time),
         alerts=Alerts(database),
     )
@@ -317,6 +321,7 @@ def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) ->
         *audit_export_tasks.define_periodic_tasks(services.audit_exporter),
         *outgoing_webhook_tasks.define_periodic_tasks(services.webhook_sender),
         *alert_tasks.define_periodic_tasks(services.alerts),
+        *vendor_agreement_tasks.define_periodic_tasks(services.agreement_watch),
     ]
 
 

@@ -882,6 +882,7 @@ select 'reason', t.term from unnest(array[
     'bad_syntax', 'not_one_field',
     'accounting_request_closed', 'accounting_request_not_found', 'accounting_too_large', 'bad_accounting_dates',
     'accounting_unprintable', 'accounting_too_long_to_print',
+    'agreement_signed_ahead', 'bad_agreement', 'vendor_agreement_missing',
     'authorization_expired', 'bad_disclosure', 'suspension_not_found', 'disclosed_on_ahead', 'suspension_not_written',
     'suspension_over', 'suspension_too_long', 'text_not_begun',
     'endpoint_address_forbidden', 'endpoint_busy', 'endpoint_gone', 'endpoint_not_tried', 'endpoint_redirects',
@@ -1064,7 +1065,8 @@ select 'basis', t.term from unnest(array[
     'read_sign_ins', 'supabase_auth', 'review_audit_log', 'review_adopt', 'review_propose', 'import_related_pairs',
     'retention_propose', 'retention_show', 'role_mapping', 'rotate_keys', 'staff_add', 'start_recording', 'start_up',
     'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_leader', 'watch_room',
-    'verify_audit_log', 'make_audit_receipt', 'redact_audit_event', 'send_webhooks',
+    'verify_audit_log', 'make_audit_receipt', 'redact_audit_event', 'send_webhooks', 'record_agreement',
+    'watch_agreements',
     'write_insights'
 ]) as t (term);
 
@@ -1075,7 +1077,7 @@ select 'entity_type', t.term from unnest(array[
     'breach_assessment', 'sanction', 'attestation', 'evidence_pack',
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'cost', 'deletion', 'deployment', 'insights',
     'audit_log',
-    'webhook_delivery', 'webhook_endpoint',
+    'webhook_delivery', 'webhook_endpoint', 'vendor_agreement',
     'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
     'clip', 'viewing', 'retention_policy', 'room', 'session_note', 'staff', 'staff_invitation', 'storage', 'transcript',
     'second_factor', 'user', 'officer_proposal',
@@ -1152,6 +1154,7 @@ select 'field', t.term from unnest(array[
     'needsSecondApproval', 'shortenedTerms', 'supersededPolicy',
     'digest', 'signedNote', 'quotes', 'quote', 'addendum', 'versions', 'quoteCount', 'signedNoteCount',
     'signedAt', 'isDestroyed', 'isWrittenByModel', 'subjective', 'objective', 'assessment', 'plan',
+    'vendorAgreement', 'service', 'signatory',
     'webhookDelivery', 'attempts', 'endpoint', 'eventType', 'messageId', 'nextAttemptAt', 'statusCode',
     'author', 'changedAt', 'changedBy', 'isDeleted', 'isIncomplete', 'lines', 'psychotherapyNote', 'psychotherapyNotes',
     'sessionNote', 'sessionNotes', 'writtenAt',
@@ -1321,6 +1324,8 @@ values
 ('audit_log.adopt', 'U', true),
 ('request.reject', 'E', true),
 ('webhook.reject', 'E', true),
+('vendor_agreement.list', 'R', false),
+('vendor_agreement.record', 'C', true),
 ('webhook.configure', 'U', true),
 ('webhook.disable', 'U', true),
 ('webhook.list', 'R', false),
@@ -9984,6 +9989,138 @@ begin
     );
     get diagnostics deleted = row_count;
     return ended + deleted;
+end
+$$;
+
+
+-- 37_vendor_agreements.sql
+
+-- The register of business associate agreements (45 CFR 164.308(b)): which company runs which service, and under which
+-- agreement. The register is insert-only, and the newest entry of a service is in force.
+
+create table resguardo.vendor_agreements (
+    id uuid primary key default gen_random_uuid(),
+    service text not null
+    constraint vendor_agreements_service_is_known check (
+        service in ('DATABASE', 'STORAGE', 'VIDEO', 'SPEECH', 'LANGUAGE', 'OTHER')
+    ),
+    vendor text not null constraint vendor_agreements_vendor_is_line check (vendor ~ '^[^[:cntrl:]]{1,200}$'),
+    basis text not null
+    constraint vendor_agreements_basis_is_known check (basis in ('AGREEMENT', 'SELF_OPERATED')),
+    version text not null constraint vendor_agreements_version_is_line check (version ~ '^[^[:cntrl:]]{1,200}$'),
+    signatory text not null
+    constraint vendor_agreements_signatory_is_line check (signatory ~ '^[^[:cntrl:]]{1,200}$'),
+    signed_on date not null,
+    expires_on date,
+    recorded_at timestamptz not null default clock_timestamp(),
+    recorded_by uuid
+    constraint vendor_agreements_recorded_by_fkey references resguardo.staff (user_id),
+    constraint vendor_agreements_term_is_forward check (expires_on >= signed_on)
+);
+alter table resguardo.vendor_agreements enable row level security;
+comment on table resguardo.vendor_agreements is
+'Insert-only. The newest entry of a service is in force; an end before the agreed day is a further entry.';
+comment on column resguardo.vendor_agreements.signatory is 'Who signed the agreement for the practice.';
+comment on column resguardo.vendor_agreements.expires_on is
+'The last day of the agreement. Null if it has no end.';
+comment on column resguardo.vendor_agreements.recorded_by is 'Null if the owner recorded the entry with a command.';
+create index vendor_agreements_recorded_idx on resguardo.vendor_agreements (recorded_at desc, id desc);
+create index vendor_agreements_service_idx on resguardo.vendor_agreements (service, recorded_at desc, id desc);
+create index vendor_agreements_recorded_by_idx on resguardo.vendor_agreements (recorded_by);
+
+create trigger vendor_agreements_refuse_change before update or delete on resguardo.vendor_agreements
+for each row execute function private.refuse_change();
+create trigger vendor_agreements_refuse_truncate before truncate on resguardo.vendor_agreements
+for each statement execute function private.refuse_change();
+alter table resguardo.vendor_agreements enable always trigger vendor_agreements_refuse_change;
+alter table resguardo.vendor_agreements enable always trigger vendor_agreements_refuse_truncate;
+
+-- Inserts an entry into the register, and returns its id. If the newest entry of the service is the same, the function
+-- returns the id of that entry. Raises RG409 (agreement_signed_ahead).
+create function private.add_vendor_agreement(
+    of_service text, of_vendor text, of_basis text, of_version text, of_signatory text, signed date, expires date,
+    officer uuid
+) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    newest resguardo.vendor_agreements;
+    entry uuid;
+begin
+    if signed > private.today() then
+        raise exception 'agreement_signed_ahead' using errcode = 'RG409';
+    end if;
+    select a.* into newest from resguardo.vendor_agreements as a where a.service = of_service
+    order by a.recorded_at desc, a.id desc limit 1;
+    if (newest.vendor, newest.basis, newest.version, newest.signatory, newest.signed_on) = (
+        of_vendor, of_basis, of_version, of_signatory, signed
+    ) and newest.expires_on is not distinct from expires then
+        return newest.id;
+    end if;
+    insert into resguardo.vendor_agreements as a (
+        service, vendor, basis, version, signatory, signed_on, expires_on, recorded_by
+    ) values (of_service, of_vendor, of_basis, of_version, of_signatory, signed, expires, officer)
+    returning a.id into entry;
+    return entry;
+end
+$$;
+
+-- Records an entry of the register as a compliance officer, and returns its id. Raises RG409 (agreement_signed_ahead).
+create function private.record_vendor_agreement(
+    of_service text, of_vendor text, of_basis text, of_version text, of_signatory text, signed date, expires date
+) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    officer constant uuid := private.person();
+    entry constant uuid := private.add_vendor_agreement(
+        of_service, of_vendor, of_basis, of_version, of_signatory, signed, expires, officer
+    );
+begin
+    perform private.write_audit_later(
+        'vendor_agreement.record', null, 'vendor_agreement', entry, null, null, array['vendorAgreement'], null
+    );
+    return entry;
+end
+$$;
+
+-- Records an entry of the register as the owner, and returns its id. Raises RG409 (agreement_signed_ahead).
+create function private.record_vendor_agreement_as_owner(
+    of_service text, of_vendor text, of_basis text, of_version text, of_signatory text, signed date, expires date
+) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    entry constant uuid := private.add_vendor_agreement(
+        of_service, of_vendor, of_basis, of_version, of_signatory, signed, expires, null
+    );
+begin
+    perform private.write_audit(
+        'vendor_agreement.record', 'ALLOWED', null, 'vendor_agreement', array[entry], '{}', '{}',
+        array['vendorAgreement'], 1, null
+    );
+    return entry;
+end
+$$;
+
+-- Returns each of these services whose newest entry of the register has expired or expires within the given number of
+-- days, and each without an entry. `agreement_id` is null for a service without an entry.
+create function private.find_agreement_gaps(services text[], within_days integer)
+returns table (service text, agreement_id uuid, expires_on date)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    last_day constant date := (private.now() at time zone 'UTC')::date + within_days;
+begin
+    return query
+    select g.service, a.id, a.expires_on
+    from unnest(services) as g (service)
+    left join lateral (
+        select v.id, v.expires_on from resguardo.vendor_agreements as v where v.service = g.service
+        order by v.recorded_at desc, v.id desc limit 1
+    ) as a on true
+    where a.id is null or a.expires_on < last_day
+    order by g.service;
 end
 $$;
 

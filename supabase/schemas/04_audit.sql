@@ -200,6 +200,7 @@ select 'reason', t.term from unnest(array[
     'bad_syntax', 'not_one_field',
     'accounting_request_closed', 'accounting_request_not_found', 'accounting_too_large', 'bad_accounting_dates',
     'accounting_unprintable', 'accounting_too_long_to_print',
+    'agreement_signed_ahead', 'bad_agreement', 'vendor_agreement_missing',
     'authorization_expired', 'bad_disclosure', 'suspension_not_found', 'disclosed_on_ahead', 'suspension_not_written',
     'suspension_over', 'suspension_too_long', 'text_not_begun',
     'endpoint_address_forbidden', 'endpoint_busy', 'endpoint_gone', 'endpoint_not_tried', 'endpoint_redirects',
@@ -382,7 +383,8 @@ select 'basis', t.term from unnest(array[
     'read_sign_ins', 'supabase_auth', 'review_audit_log', 'review_adopt', 'review_propose', 'import_related_pairs',
     'retention_propose', 'retention_show', 'role_mapping', 'rotate_keys', 'staff_add', 'start_recording', 'start_up',
     'stop_recording', 'subtitles', 'sweep_bucket', 'transcribe', 'verify_recording', 'watch_leader', 'watch_room',
-    'verify_audit_log', 'make_audit_receipt', 'redact_audit_event', 'send_webhooks',
+    'verify_audit_log', 'make_audit_receipt', 'redact_audit_event', 'send_webhooks', 'record_agreement',
+    'watch_agreements',
     'write_insights'
 ]) as t (term);
 
@@ -393,7 +395,7 @@ select 'entity_type', t.term from unnest(array[
     'breach_assessment', 'sanction', 'attestation', 'evidence_pack',
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'cost', 'deletion', 'deployment', 'insights',
     'audit_log',
-    'webhook_delivery', 'webhook_endpoint',
+    'webhook_delivery', 'webhook_endpoint', 'vendor_agreement',
     'legal_hold', 'media', 'participant', 'patient', 'signed_note', 'recording', 'recording_import', 'request',
     'clip', 'viewing', 'retention_policy', 'room', 'session_note', 'staff', 'staff_invitation', 'storage', 'transcript',
     'second_factor', 'user', 'officer_proposal',
@@ -470,6 +472,7 @@ select 'field', t.term from unnest(array[
     'needsSecondApproval', 'shortenedTerms', 'supersededPolicy',
     'digest', 'signedNote', 'quotes', 'quote', 'addendum', 'versions', 'quoteCount', 'signedNoteCount',
     'signedAt', 'isDestroyed', 'isWrittenByModel', 'subjective', 'objective', 'assessment', 'plan',
+    'vendorAgreement', 'service', 'signatory',
     'webhookDelivery', 'attempts', 'endpoint', 'eventType', 'messageId', 'nextAttemptAt', 'statusCode',
     'author', 'changedAt', 'changedBy', 'isDeleted', 'isIncomplete', 'lines', 'psychotherapyNote', 'psychotherapyNotes',
     'sessionNote', 'sessionNotes', 'writtenAt',
@@ -639,6 +642,8 @@ values
 ('audit_log.adopt', 'U', true),
 ('request.reject', 'E', true),
 ('webhook.reject', 'E', true),
+('vendor_agreement.list', 'R', false),
+('vendor_agreement.record', 'C', true),
 ('webhook.configure', 'U', true),
 ('webhook.disable', 'U', true),
 ('webhook.list', 'R', false),

@@ -1,9 +1,14 @@
-"""Helper for tests of outgoing webhooks."""
+"""Helpers for tests of outgoing webhooks and of the register of business associate agreements."""
 
 from typing import Any, Literal
 from uuid import UUID, uuid4
 
 from tests.api.harness import ApiHarness
+
+AGREEMENT = {"service": "OTHER", "vendor": "Backups Inc.", "version": "2026-01", "signatory": "A. Person"} | {
+    "signedOn": "2026-01-31"
+}
+"""The input of `recordVendorAgreement`."""
 
 
 def insert_delivery(

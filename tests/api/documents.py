@@ -211,6 +211,22 @@ query ($first: Int, $after: String, $filter: AlertFilter) {
   }
 }
 """
+_VENDOR_AGREEMENT = """
+  id service vendor basis version signatory signedOn expiresOn recordedAt recordedBy { id }
+"""
+VENDOR_AGREEMENTS = f"""
+query ($first: Int, $after: String, $filter: VendorAgreementFilter) {{
+  vendorAgreements(first: $first, after: $after, filter: $filter) {{
+    edges {{ cursor node {{ {_VENDOR_AGREEMENT} }} }}
+    pageInfo {{ hasNextPage endCursor }}
+  }}
+}}
+"""
+RECORD_VENDOR_AGREEMENT = f"""
+mutation ($agreement: RecordVendorAgreementInput!) {{
+  recordVendorAgreement(input: $agreement) {{ vendorAgreement {{ {_VENDOR_AGREEMENT} }} }}
+}}
+"""
 _WEBHOOK_DELIVERY = """
   id messageId endpoint eventType entityType entityIds status attemptCount nextAttemptAt statusCode createdAt finishedAt
   problem { code message }

@@ -32,6 +32,7 @@ _ENTITY_TYPES = {
     "Disclosure": "disclosure",
     "DisclosureSuspension": "disclosure_suspension",
     "WebhookDelivery": "webhook_delivery",
+    "VendorAgreement": "vendor_agreement",
     "BreachAssessment": "breach_assessment",
     "BreachRecording": "recording",
     "Consent": "consent",

@@ -89,6 +89,7 @@ QUERIES = {
     "auditEvents": Look(documents.AUDIT_EVENTS, {"filter": {"action": "nobody.did"}}),
     "auditSummary": Look(documents.AUDIT_SUMMARY),
     "auditExports": Look(AUDIT_EXPORTS),
+    "vendorAgreements": Look(documents.VENDOR_AGREEMENTS, {"filter": {"services": ["LANGUAGE"]}}),
     "webhookDeliveries": Look(documents.WEBHOOK_DELIVERIES, {"filter": {"statuses": ["FAILED"]}}),
     "alerts": Look(documents.ALERTS, {"filter": {"kinds": ["AUDIT_LOG_DIFFERS"]}}),
     "disclosures": Look(DISCLOSURES),

@@ -15,7 +15,7 @@ from app.session_notes.model import NoteKind
 from tests.api import assessing, documents
 from tests.api.accounting import insert_accounting_request
 from tests.api.deleting import request_deletion
-from tests.api.delivering import insert_delivery
+from tests.api.delivering import AGREEMENT, insert_delivery
 from tests.api.disclosing import disclosure_input, insert_suspension, suspension_input
 from tests.api.drafting import store_suggestions
 from tests.api.exporting import insert_audit_export
@@ -375,6 +375,10 @@ async def _assignment(at: Arranged) -> Call:
     return at.officer, {"reviewCaseId": await open_case(at.harness, at.case.doctor), **wanted}
 
 
+async def _agreement(at: Arranged) -> Call:
+    return at.officer, {**AGREEMENT, "vendor": f"Vendor {uuid4()}"}
+
+
 async def _redeliver(at: Arranged) -> Call:
     return at.officer, {"webhookDeliveryId": str(insert_delivery(at.harness, "FAILED"))}
 
@@ -532,6 +536,7 @@ CALLS: dict[str, Arrange] = {
     "recordDisposition": _disposition,
     "assignReviewCase": _assignment,
     "redeliverWebhook": _redeliver,
+    "recordVendorAgreement": _agreement,
     "issueDownloadUrl": _download,
     "issuePlaybackUrl": _download,
     "createClip": _clip,

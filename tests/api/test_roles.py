@@ -18,7 +18,7 @@ from devstack.livekit.webhooks import sign
 from graphql_schema.schema import make_schema
 from tests.api import accounting, assessing, disclosing, documents, requesting
 from tests.api.deleting import destroy_recording, request_deletion
-from tests.api.delivering import insert_delivery
+from tests.api.delivering import AGREEMENT, insert_delivery
 from tests.api.drafting import store_suggestions
 from tests.api.exporting import (
     AUDIT_EXPORTS,
@@ -242,6 +242,8 @@ FIELDS = {
     "suspendDisclosures": Field(disclosing.SUSPEND_DISCLOSURES, COMPLIANCE),
     "liftDisclosureSuspension": Field(disclosing.LIFT_SUSPENSION, COMPLIANCE),
     "webhookDeliveries": Field(documents.WEBHOOK_DELIVERIES, COMPLIANCE),
+    "vendorAgreements": Field(documents.VENDOR_AGREEMENTS, COMPLIANCE),
+    "recordVendorAgreement": Field(documents.RECORD_VENDOR_AGREEMENT, COMPLIANCE),
     "redeliverWebhook": Field(documents.REDELIVER_WEBHOOK, COMPLIANCE),
     "exportAuditEvents": Field(EXPORT_AUDIT_EVENTS, COMPLIANCE),
     "issueAuditExportUrl": Field(ISSUE_AUDIT_EXPORT_URL, COMPLIANCE),
@@ -403,6 +405,7 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         kind_of_note = NoteKind.SESSION if "Session" in field else NoteKind.PSYCHOTHERAPY
         given["id"] = str(await store_note(harness, UUID(recording), kind=kind_of_note))
     given |= await _store_texts(harness, case, field, UUID(recording))
+    given["agreement"] = AGREEMENT
     given["deliveryId"] = str(insert_delivery(harness)) if field == "redeliverWebhook" else ""
     given |= await assessing.breach_variables(harness, field, case)
     if field == "issueThumbnailUrl":

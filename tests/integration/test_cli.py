@@ -14,7 +14,6 @@ from typer.testing import CliRunner, Result
 
 from app import cli
 from app.postgres import access_policies, migrations
-from app.settings import ApiSettings, DeploymentSettings, WorkerSettings
 from app.texts import operator_message
 from devstack import postgres, stack
 from devstack.children import child
@@ -22,7 +21,7 @@ from devstack.stack import Stack
 from devstack.supabase_project import ProjectUrls, create_project, drop_project, with_login
 from tests.databases import API_ROLE, WORKER_ROLE, Cluster
 from tests.integration import openai_stand_in, small_stack
-from tests.unit.environments import ENVIRONMENTS, set_environment
+from tests.unit.environments import set_environment
 
 Run = Callable[..., Result]
 NOWHERE = "http://127.0.0.1:1"
@@ -348,13 +347,28 @@ def test_start_without_a_setting_names_it_and_no_value(
     assert result.output == f"Settings:\n  {name}: is missing\n"
 
 
-@pytest.mark.parametrize(("command", "kind"), [("serve", ApiSettings), ("worker", WorkerSettings)])
-def test_production_without_agreements_is_refused(
-    run: Run, command: str, kind: type[DeploymentSettings]
+def test_owner_records_an_agreement_once_and_lists_it(
+    run: Run, environment: dict[str, str], running_stack: Stack
 ) -> None:
-    result = run({**ENVIRONMENTS[kind], "BAA_LIVEKIT": "", "BAA_OPENAI": "false"}, command)
-    assert result.exit_code == 2
-    assert result.output.startswith("Settings:\n  BAA_LIVEKIT, BAA_OPENAI: production needs")
+    owner = {**environment, "DATABASE_URL": running_stack.project.owner_url}
+    given = (
+        "--vendor",
+        "Video, Inc.",
+        "--version",
+        "2026-01",
+        "--signatory",
+        "A. Person",
+        "--signed",
+        "2026-01-31",
+    )
+    for _ in range(2):
+        recorded = run(owner, "agreements", "record", "VIDEO", *given, "--expires", "2031-01-30")
+        assert recorded.output.startswith("recorded VIDEO "), recorded.output
+    listed = run(owner, "agreements", "list")
+    assert "VIDEO Video, Inc., 2026-01, AGREEMENT, 2026-01-31, until 2031-01-30" in listed.output
+    assert "A. Person" not in listed.output
+    refused = run(owner, "agreements", "record", "VIDEO", *given, "--expires", "2026-01-30")
+    assert (refused.exit_code, refused.output.splitlines()[0]) == (1, "INVALID_INPUT bad_agreement")
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])

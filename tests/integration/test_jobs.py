@@ -62,6 +62,7 @@ from app.staff.bans import StaffBans
 from app.staff.invitations import StaffInvitations
 from app.thumbnails.maker import ThumbnailMaker
 from app.transcripts.transcription.service import Transcriber
+from app.vendor_agreements.service import AgreementWatch
 from app.worker.services import WorkerServices, define_tasks
 from tests.databases import Database
 
@@ -333,6 +334,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 note_sections=object.__new__(NoteSectionWriter),
                 audit_exporter=object.__new__(AuditExporter),
                 webhook_sender=object.__new__(WebhookSender),
+                agreement_watch=object.__new__(AgreementWatch),
                 breach_counter=object.__new__(BreachCounter),
                 clips=object.__new__(ClipCutter),
                 job_repair=object.__new__(JobRepair),

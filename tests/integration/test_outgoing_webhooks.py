@@ -33,6 +33,8 @@ KEY = b"k" * 24
 SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
 NOTE = UUID(int=7)
 DAY = 86_400
+WITHOUT_ALERTS = tuple(one for one in WEBHOOK_EVENT_TYPES if one != "alert.opened")
+"""An alert about the endpoint itself is a further message to it, which most tests do not count."""
 
 
 @dataclass
@@ -85,7 +87,7 @@ class WebhookHarness:
 
 
 def _endpoint(url: str, *event_types: str, name: str = "siem") -> WebhookEndpoint:
-    return WebhookEndpoint(name, url, (KEY,), event_types or WEBHOOK_EVENT_TYPES)
+    return WebhookEndpoint(name, url, (KEY,), event_types or WITHOUT_ALERTS)
 
 
 @asynccontextmanager
@@ -221,6 +223,18 @@ async def test_delivered_message_closes_the_alert(harness: WebhookHarness) -> No
     harness.pass_time(2 * 3600)
     await harness.send()
     assert [row["status"] for row in harness.rows("select status from resguardo.alerts")] == ["CLOSED"]
+
+
+async def test_alert_about_an_endpoint_is_one_message_to_it(harness: WebhookHarness) -> None:
+    """The alert stays open while its own message fails, so no further message is made."""
+    await register_endpoints(harness.worker, [_endpoint(harness.receiver.url, *WEBHOOK_EVENT_TYPES)])
+    harness.receiver.answers = [Answer(500)] * 40
+    harness.announce()
+    for _ in range(20):
+        await harness.send()
+        harness.pass_time(90_000)
+    rows = harness.rows("select event_type, status from resguardo.webhook_deliveries order by event_type")
+    assert [tuple(row.values()) for row in rows] == [("alert.opened", "FAILED"), ("note.signed", "FAILED")]
 
 
 async def test_overloaded_endpoint_gets_nothing_until_its_pause_ends(harness: WebhookHarness) -> None:

@@ -248,6 +248,7 @@ RELATIONS: dict[str, Relation] = {
     "private.audit_export_files": Relation("export_id"),
     "resguardo.webhook_deliveries": Relation("id"),
     "resguardo.webhook_attempts": Relation("delivery_id"),
+    "resguardo.vendor_agreements": Relation("id"),
     "private.webhook_endpoints": Relation("name"),
     "private.access_exports": Relation(
         "request_id",

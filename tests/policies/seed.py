@@ -137,6 +137,10 @@ def _case(connection: Connection, case: Case) -> None:
         [case.patient_id, case.doctor_id],
     )
     _breach(connection, case)
+    connection.execute(
+        "insert into resguardo.vendor_agreements (service, vendor, basis, version, signatory, signed_on)"
+        " values ('VIDEO', 'Vendor', 'AGREEMENT', '1', 'Signatory', '2026-01-01')"
+    )
     _pending_audit_row(connection, case)
     connection.execute(
         "select private.receive_livekit_event(%s, 'egress_started', %s, %s, now())",

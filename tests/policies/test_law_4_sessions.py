@@ -208,6 +208,8 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select from resguardo.webhook_deliveries",
         "select from resguardo.webhook_attempts",
         "select private.redeliver_webhook(gen_random_uuid())",
+        "select from resguardo.vendor_agreements",
+        "select private.record_vendor_agreement('VIDEO', 'v', 'AGREEMENT', '1', 's', '2026-01-01', null)",
         "select private.claim_idempotency_key('exportAuditEvents', sha256('k'), sha256('i'))",
         "select private.settle_idempotency_key('exportAuditEvents', sha256('k'), sha256('i'), gen_random_uuid())",
         "select from resguardo.legal_holds",

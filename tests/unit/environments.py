@@ -36,10 +36,6 @@ _COMMON = {
     "DEPLOYMENT": "test-practice",
 }
 _VENDORS = {
-    "BAA_SUPABASE": "true",
-    "BAA_CLOUDFLARE": "true",
-    "BAA_LIVEKIT": "true",
-    "BAA_OPENAI": "true",
     "SUPABASE_URL": "https://project.supabase.co",
     "R2_ACCOUNT_ID": "0123456789abcdef0123456789abcdef",
     "R2_BUCKET_NAME": "recordings",

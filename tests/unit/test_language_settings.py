@@ -9,6 +9,7 @@ from app.insights.language_choice import make_language
 from app.insights.writing.extractive import ExtractiveWriter
 from app.integrations.language.client import ChatLanguage, ResponsesLanguage
 from app.settings import ApiSettings, Environment, SettingsError, load, model_ends
+from app.settings.services import VendorService
 from tests.unit.environments import ENVIRONMENTS, set_environment, worker_settings
 
 KEY = "sk-that-nobody-may-see"
@@ -38,7 +39,7 @@ def test_language_service_is_the_speech_service_unless_set(monkeypatch: pytest.M
     ("changes", "kind", "vendor", "model"),
     [
         (
-            {"LANGUAGE_API": "chat", **SERVICE, "BAA_LANGUAGE": "true"},
+            {"LANGUAGE_API": "chat", **SERVICE},
             ChatLanguage,
             "language.example",
             "a-model",
@@ -70,14 +71,16 @@ def test_extractive_writer_is_never_the_default(monkeypatch: pytest.MonkeyPatch)
         assert settings.language_api.value == "responses"
 
 
-def test_agreement_is_needed_only_for_another_service_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(SettingsError, match=r"^BAA_LANGUAGE: "):
-        worker_settings(monkeypatch, **SERVICE)
-    worker_settings(monkeypatch, **SERVICE, ENVIRONMENT="development")
-    worker_settings(monkeypatch, **SERVICE, BAA_LANGUAGE="true")
-    worker_settings(monkeypatch, **SERVICE, OPENAI_BASE_URL="https://language.example/other")
-    same = {**SERVICE, "LANGUAGE_BASE_URL": "https://api.openai.com/v1"}
-    worker_settings(monkeypatch, **same)
+def test_agreement_is_needed_only_for_another_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = worker_settings(monkeypatch, **SERVICE)
+    assert VendorService.LANGUAGE in other.agreement_services
+    extract = worker_settings(monkeypatch, **{**SERVICE, "LANGUAGE_API": "extract"})
+    assert VendorService.LANGUAGE not in extract.agreement_services
+    for same in (
+        {**SERVICE, "OPENAI_BASE_URL": "https://language.example/other"},
+        {**SERVICE, "LANGUAGE_BASE_URL": "https://api.openai.com/v1"},
+    ):
+        assert VendorService.LANGUAGE not in worker_settings(monkeypatch, **same).agreement_services
 
 
 @pytest.mark.parametrize(
@@ -87,7 +90,7 @@ def test_ended_model_is_refused_with_the_date(monkeypatch: pytest.MonkeyPatch, m
     monkeypatch.setattr(model_ends, "today", lambda: date.fromisoformat(end))
     with pytest.raises(SettingsError, match=f"^OPENAI_MODEL: selects a model that OpenAI ended on {end}"):
         worker_settings(monkeypatch, OPENAI_MODEL=model)
-    worker_settings(monkeypatch, **{**SERVICE, "OPENAI_MODEL": model}, BAA_LANGUAGE="true")
+    worker_settings(monkeypatch, **{**SERVICE, "OPENAI_MODEL": model})
 
 
 @pytest.mark.parametrize(
@@ -99,7 +102,7 @@ def test_ended_model_is_refused_with_the_date(monkeypatch: pytest.MonkeyPatch, m
         ({**SERVICE, "LANGUAGE_BASE_URL": "https://a:b@language.example/v1"}, "LANGUAGE_BASE_URL"),
         ({**SERVICE, "LANGUAGE_API_KEY": "sk-señal"}, "LANGUAGE_API_KEY"),
         ({**SERVICE, "LANGUAGE_API_KEY": ""}, "LANGUAGE_API_KEY"),
-        ({**SERVICE, "OPENAI_MODEL": "", "BAA_LANGUAGE": "true"}, "OPENAI_MODEL"),
+        ({**SERVICE, "OPENAI_MODEL": ""}, "OPENAI_MODEL"),
     ],
 )
 def test_invalid_setting_prevents_the_start(

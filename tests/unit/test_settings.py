@@ -33,12 +33,7 @@ from tests.unit.environments import (
 
 Load = Callable[..., DeploymentSettings]
 OPTIONAL = {"ENVIRONMENT"}
-REQUIRED = [
-    (kind, name)
-    for kind in KINDS
-    for name in ENVIRONMENTS[kind]
-    if name not in OPTIONAL and not name.startswith("BAA_")
-]
+REQUIRED = [(kind, name) for kind in KINDS for name in ENVIRONMENTS[kind] if name not in OPTIONAL]
 REFUSED = [
     (ApiSettings, "API_DATABASE_URL", "postgresql://resguardo_api:word@db/x", "sslmode"),
     (ApiSettings, "API_DATABASE_URL", "postgresql://resguardo_api:word@db/x?sslmode=prefer", "sslmode"),
@@ -266,32 +261,21 @@ def test_public_url_is_refused_with_the_reason(loaded: Load) -> None:
         loaded(ApiSettings, R2_PUBLIC_URL="https://pub.example")
 
 
-@pytest.mark.parametrize("kind", [ApiSettings, WorkerSettings])
-@pytest.mark.parametrize("vendor", ["SUPABASE", "CLOUDFLARE", "LIVEKIT", "OPENAI"])
-@pytest.mark.parametrize("value", [None, "", "false"])
-def test_production_without_an_agreement_is_refused(
-    loaded: Load, kind: type[DeploymentSettings], vendor: str, value: str | None
-) -> None:
-    with pytest.raises(SettingsError) as refusal:
-        loaded(kind, **{f"BAA_{vendor}": value})
-    assert str(refusal.value).startswith(f"BAA_{vendor}: production needs")
-
-
-def test_production_names_every_agreement_that_is_missing(loaded: Load) -> None:
-    missing = dict.fromkeys(("BAA_SUPABASE", "BAA_OPENAI"))
-    with pytest.raises(SettingsError, match=r"^BAA_SUPABASE, BAA_OPENAI: "):
-        loaded(ApiSettings, **missing)
+def test_production_needs_an_agreement_for_each_service_that_receives_phi(loaded: Load) -> None:
+    always = {"DATABASE", "STORAGE", "VIDEO"}
+    for kind in (ApiSettings, WorkerSettings):
+        assert loaded(kind).agreement_services == always  # type: ignore[attr-defined] # both kinds have it
+        with_speech = loaded(kind, OPENAI_API_KEY="sk-key")
+        assert with_speech.agreement_services == always | {"SPEECH"}  # type: ignore[attr-defined] # as above
 
 
 def test_production_is_the_default(loaded: Load) -> None:
     assert loaded(ApiSettings, ENVIRONMENT=None).environment is Environment.PRODUCTION
 
 
-def test_development_needs_no_agreement_and_takes_plain_http_on_loopback(loaded: Load) -> None:
-    agreements = dict.fromkeys(name for name in ENVIRONMENTS[ApiSettings] if name.startswith("BAA_"))
+def test_development_takes_plain_http_on_loopback(loaded: Load) -> None:
     settings = loaded(
         ApiSettings,
-        **agreements,
         ENVIRONMENT="development",
         R2_ACCOUNT_ID=None,
         R2_ENDPOINT_URL="http://127.0.0.1:9000",
