@@ -20,6 +20,7 @@ from app.commands import (
     demo,
     drill,
     evidence,
+    fetches,
     keys,
     policies,
     restore,
@@ -59,6 +60,7 @@ cli.add_typer(retention.commands, name="retention")
 cli.add_typer(agreements.commands, name="agreements")
 cli.add_typer(webhooks.commands, name="webhooks")
 cli.add_typer(review.commands, name="review")
+cli.add_typer(fetches.commands, name="fetches")
 cli.add_typer(demo.commands, name="demo")
 cli.add_typer(migration_commands.commands, name="migrations")
 

@@ -31,6 +31,7 @@ from app.costs.service import Costs
 from app.deletions.service import Deletions
 from app.deployment import require_own_bucket, require_own_database
 from app.disclosures.service import Disclosures
+from app.fetches.service import FetchReports
 from app.holds.service import LegalHolds
 from app.http import health
 from app.http.address_limit import connecting_limit
@@ -306,6 +307,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
         patient_reports=PatientReports(parts.database, with_names=settings.patient_report_names == "name"),
         audit=parts.audit,
         alerts=AlertReads(parts.database),
+        fetches=FetchReports(parts.database),
         outgoing_webhooks=OutgoingWebhooks(parts.database),
         vendor_agreements=VendorAgreements(parts.database),
         breaches=Breaches(parts.database),

@@ -25,6 +25,7 @@ from app.costs.service import Costs
 from app.deletions.service import Deletions
 from app.disclosures.service import Disclosures
 from app.errors import AppError, Unauthenticated
+from app.fetches.service import FetchReports
 from app.holds.service import LegalHolds
 from app.identity.admission import Admission
 from app.identity.permissions import Permission
@@ -88,6 +89,7 @@ class Services:
     outgoing_webhooks: OutgoingWebhooks
     vendor_agreements: VendorAgreements
     alerts: AlertReads
+    fetches: FetchReports
     disclosures: Disclosures
     review_cases: ReviewCases
     review_rules: ReviewRules

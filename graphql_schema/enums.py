@@ -23,6 +23,7 @@ from app.consultations import model as consultations
 from app.costs import model as costs
 from app.deletions import model as deletions
 from app.disclosures import model as disclosures
+from app.fetches import model as fetches
 from app.insights import drafts
 from app.insights import model as insights
 from app.insights.asking.service import AnswerStatus
@@ -629,6 +630,14 @@ describe_enum(
             "Each line is a JSON object with an event in its canonical form, its place in the log, and its salt."
         ),
         audit_exports.AuditExportFormat.CSV: "Each row is an event with its place in the log.",
+    },
+)
+describe_enum(
+    fetches.FetchEvaluation,
+    description="This says whether the bucket's access log covers a part of a period.",
+    values={
+        fetches.FetchEvaluation.EVALUATED: "An imported access log covers a part of the period.",
+        fetches.FetchEvaluation.NOT_EVALUATED: "No imported access log covers the period, so nothing is known.",
     },
 )
 describe_enum(

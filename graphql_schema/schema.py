@@ -20,6 +20,7 @@ from graphql_schema import consultations as consultation_fields
 from graphql_schema import costs as cost_fields
 from graphql_schema import deletions as deletion_fields
 from graphql_schema import disclosures as disclosure_fields
+from graphql_schema import fetches as fetch_fields
 from graphql_schema import holds as hold_fields
 from graphql_schema import insights as insight_fields
 from graphql_schema import notes as draft_fields
@@ -249,6 +250,15 @@ class Query:
         permissions.LIST_WEBHOOK_DELIVERIES,
         quota="pages",
         description="Lists the deliveries of outgoing webhooks, newest first.",
+    )
+    object_fetches = root_field(
+        fetch_fields.object_fetches,
+        permissions.REPORT_FETCHES,
+        quota="pages",
+        description=(
+            "Returns what the bucket's access log says about a period, beside the issued URLs: reads of recordings and "
+            "exports for which no URL was issued. Without an imported access log, it is not evaluated."
+        ),
     )
     alerts = root_field(
         alert_fields.alerts,

@@ -151,6 +151,7 @@ REDELIVER_WEBHOOK: Final = Permission("webhook.redeliver", _COMPLIANCE, "webhook
 LIST_VENDOR_AGREEMENTS: Final = Permission("vendor_agreement.list", _COMPLIANCE, "vendor_agreement")
 RECORD_VENDOR_AGREEMENT: Final = Permission("vendor_agreement.record", _COMPLIANCE, "vendor_agreement")
 
+REPORT_FETCHES: Final = Permission("fetch.report", _COMPLIANCE, "bucket")
 LIST_ALERTS: Final = Permission("alert.list", _COMPLIANCE, "alert")
 LIST_ACCOUNTING_REQUESTS: Final = Permission("accounting.list", _REQUESTERS, "accounting_request")
 REQUEST_ACCOUNTING: Final = Permission("accounting.file", _PATIENT, "patient")

@@ -194,6 +194,7 @@ select 'reason', t.term from unnest(array[
     'breach_residents_differ', 'breach_undecided', 'bad_sent_on', 'own_sanction', 'sanction_not_of_category',
     'bad_imposed_on', 'bad_month', 'attested_already', 'bad_findings', 'bad_rationale', 'bad_residents',
     'bad_notice_method', 'breach_range', 'evidence_folder_exists',
+    'fetch_period', 'alerts_open', 'metrics_port_taken',
     'audit_export_unsealed', 'audit_export_ended', 'audit_export_in_progress', 'audit_export_not_ready',
     'audit_export_not_found', 'audit_export_of_another', 'audit_export_too_large', 'quota_exports',
     'audit_filter_not_found', 'officer_lost_access',
@@ -367,7 +368,7 @@ select 'reason', t.term from unnest(array[
 
 insert into private.audit_terms (kind, term)
 select 'basis', t.term from unnest(array[
-    'export_audit_events', 'keep_audit_exports', 'keep_alerts',
+    'export_audit_events', 'keep_audit_exports', 'keep_alerts', 'import_fetches',
     'count_breach', 'make_evidence',
     'write_note_section', 'resume_note_sections',
     'ask_transcript',
@@ -404,6 +405,8 @@ select 'entity_type', t.term from unnest(array[
 
 insert into private.audit_terms (kind, term)
 select 'field', t.term from unnest(array[
+    'objectFetches', 'evaluation', 'issuedCount', 'fetchedCount', 'findingCount',
+    'entityId', 'fetchedAt', 'interface',
     'openedAt', 'seenAt', 'closedAt', 'entityType', 'entityIds', 'entityCount', 'remedy',
     'agency', 'authorization', 'description', 'disclosedOn', 'disclosureCount', 'endsAt', 'expiresOn', 'isAccounted',
     'isSuspended', 'isWritten', 'lastDisclosedOn', 'liftedAt', 'liftedBy', 'official', 'purposeStatement',
@@ -559,6 +562,8 @@ values
 ('audit.export', 'E', true),
 ('audit.export_list', 'R', false),
 ('alert.list', 'R', false),
+('fetch.import', 'C', true),
+('fetch.report', 'R', true),
 ('audit.export_url', 'E', true),
 ('audit.export_secret', 'R', true),
 ('audit.export_content', 'R', true),

@@ -260,6 +260,11 @@ begin
             where e.action = 'recording.transition' and e.recorded_at > moment - interval '1 day'
                 and e.reason like '%:egress_lost'
             limit 1000;
+        when 'FETCH_NOT_ISSUED' then
+            return query
+            select distinct f.entity_id::text, f.entity_type, array[f.entity_id]
+            from private.fetches as f
+            where not f.is_issued and f.fetched_at > moment - interval '30 days' limit 1000;
         when 'STRAY_EGRESS' then
             return query
             select e.id::text, 'audit_event', array[e.id]

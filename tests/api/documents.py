@@ -198,6 +198,14 @@ mutation ($id: ID!) {
 }
 """
 THUMBNAIL_STATUS = "query ($id: ID!) { recording(by: {id: $id}) { thumbnailStatus } }"
+FETCH_REPORT = """
+query ($since: DateTime! = "2026-01-01T00:00:00Z", $until: DateTime! = "2026-02-01T00:00:00Z") {
+  objectFetches(since: $since, until: $until) {
+    evaluation firstEventAt lastEventAt issuedCount fetchedCount findingCount
+    findings { entityType entityId fetchedAt address interface }
+  }
+}
+"""
 ALERTS = """
 query ($first: Int, $after: String, $filter: AlertFilter) {
   alerts(first: $first, after: $after, filter: $filter) {

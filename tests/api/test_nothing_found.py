@@ -91,6 +91,7 @@ QUERIES = {
     "auditExports": Look(AUDIT_EXPORTS),
     "vendorAgreements": Look(documents.VENDOR_AGREEMENTS, {"filter": {"services": ["LANGUAGE"]}}),
     "webhookDeliveries": Look(documents.WEBHOOK_DELIVERIES, {"filter": {"statuses": ["FAILED"]}}),
+    "objectFetches": Look(documents.FETCH_REPORT),
     "alerts": Look(documents.ALERTS, {"filter": {"kinds": ["AUDIT_LOG_DIFFERS"]}}),
     "disclosures": Look(DISCLOSURES),
     "accountingRequests": Look(ACCOUNTING_REQUESTS),

@@ -236,6 +236,7 @@ FIELDS = {
     "withdrawAccountingRequest": Field(accounting.WITHDRAW_ACCOUNTING, COMPLIANCE_AND_PATIENT),
     "extendAccountingRequest": Field(accounting.EXTEND_ACCOUNTING, COMPLIANCE),
     "fulfillAccountingRequest": Field(accounting.ISSUE_ACCOUNTING, COMPLIANCE),
+    "objectFetches": Field(documents.FETCH_REPORT, COMPLIANCE),
     "disclosures": Field(disclosing.DISCLOSURES, COMPLIANCE),
     "disclosureSuspensions": Field(disclosing.SUSPENSIONS, COMPLIANCE),
     "recordDisclosure": Field(disclosing.RECORD_DISCLOSURE, COMPLIANCE),

@@ -227,6 +227,7 @@ OTHER_QUERIES = {
     "storageReport": "a computed answer about the whole bucket",
     "auditSummary": "a computed answer about the events of a range of time",
     "costReport": "a computed answer about the recordings of a period",
+    "objectFetches": "a computed answer about the access log of a period",
     "costEstimate": "a computed answer about no object",
     "reviewCase": "an object with one key",
     "reviewRules": "the rules in force are one object",
@@ -474,6 +475,7 @@ BARE_IDS = {
     "AccessEntry.consultationIds": "a report names consultations and shows none",
     "RecordingSummary.consultationId": "a report names a consultation and shows none",
     "Alert.entityIds": "the type of the objects differs from row to row",
+    "UnissuedFetch.entityId": "the type of the objects differs from row to row",
     "WebhookDelivery.entityIds": "the type of the objects differs from row to row",
     "WebhookDelivery.messageId": "the id of a message, which is no object of the schema",
 }

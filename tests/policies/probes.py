@@ -223,6 +223,8 @@ RELATIONS: dict[str, Relation] = {
     "private.viewings": Relation("id", "person_id = %s"),
     "private.recording_secrets": Relation("recording_id", _BY_RECORDING),
     "resguardo.alerts": Relation("id"),
+    "private.fetches": Relation("entity_id"),
+    "private.fetch_logs": Relation("sha256"),
     "resguardo.audit_exports": Relation("id"),
     "resguardo.review_cases": Relation("id"),
     "resguardo.review_policies": Relation("name"),

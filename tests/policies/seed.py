@@ -516,6 +516,10 @@ def _queue(connection: Connection) -> None:
     )
     connection.execute("insert into private.related_imports values ('SELF', 1)")
     connection.execute(
+        "insert into private.fetches values ('recording', gen_random_uuid(), now(), 'none', 'S3', false)"
+    )
+    connection.execute("insert into private.fetch_logs values (repeat('ab', 32), now(), now(), 1)")
+    connection.execute(
         "select private.open_case('no_relationship', %s, %s, %s, array[e.id], %s) from audit.events as e limit 1",
         [ANA.doctor_id, [ANA.patient_id], [ANA.id_of("over")], f"{ANA.doctor_id}|2026-11-20"],
     )

@@ -159,6 +159,7 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select private.invite_staff('new@example.org', 'clinician')",
         "select private.read_staff_invitations(null, null, 25, '{}')",
         "select from resguardo.alerts",
+        "select private.report_fetches(now() - interval '1 day', now())",
         "select from resguardo.audit_exports",
         "select from resguardo.review_cases",
         "select from resguardo.review_policies",
