@@ -190,7 +190,13 @@ async def test_law_1_subscription_to_an_unknown_consultation_writes_an_audit_row
     assert await _used(empty, doctor) == 1
 
 
-CREATE = {"attestReview", "registerConsultation", "inviteStaff", "processLivekitWebhook"}
+CREATE = {
+    "attestReview",
+    "registerConsultation",
+    "inviteStaff",
+    "processLivekitWebhook",
+    "recordVendorAgreement",
+}
 """Mutations that look up no id."""
 GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
     "openBreachAssessment": (
