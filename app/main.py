@@ -15,6 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from app.access_requests.service import AccessRequests
+from app.access_reviews.service import AccessReviews
 from app.accountings.service import Accountings
 from app.alerts.service import AlertReads
 from app.attestations.service import Attestations
@@ -274,6 +275,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
         ),
         clips=Clips(parts.database, totp_max_age_seconds=settings.totp_max_age_seconds),
         staff=Staff(parts.database),
+        access_reviews=AccessReviews(parts.database, totp_max_age_seconds=settings.totp_max_age_seconds),
         officer_proposals=OfficerProposals(
             parts.database, totp_max_age_seconds=settings.totp_max_age_seconds
         ),

@@ -10,6 +10,7 @@ from uuid import UUID
 import strawberry
 
 from app.access_requests.service import AccessRequests
+from app.access_reviews.service import AccessReviews
 from app.accountings.service import Accountings
 from app.alerts.service import AlertReads
 from app.attestations.service import Attestations
@@ -70,6 +71,7 @@ class Services:
     thumbnails: Thumbnails
     staff: Staff
     officer_proposals: OfficerProposals
+    access_reviews: AccessReviews
     holds: LegalHolds
     retention: Retention
     costs: Costs

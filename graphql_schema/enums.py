@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import strawberry
 
 from app.access_requests import model as access_requests
+from app.access_reviews import model as access_reviews
 from app.accountings import model as accountings
 from app.alerts import model as alerts
 from app.attestations import model as attestations
@@ -441,6 +442,41 @@ describe_enum(
     values={
         staff.StaffStatus.ACTIVE: "The staff member has the access of their role.",
         staff.StaffStatus.SUSPENDED: "The staff member has no access, and all their sessions have ended.",
+    },
+)
+describe_enum(
+    access_reviews.AccessReviewStatus,
+    name="StaffAccessReviewStatus",
+    description="The status says how far a review of the access of staff is.",
+    values={
+        access_reviews.AccessReviewStatus.OPEN: "The review waits for the decision of a second officer.",
+        access_reviews.AccessReviewStatus.APPROVED: (
+            "A second officer approved the review, and the worker removes access."
+        ),
+        access_reviews.AccessReviewStatus.DONE: "The worker has removed the access that the review removes.",
+        access_reviews.AccessReviewStatus.REJECTED: "An officer rejected the review.",
+    },
+)
+describe_enum(
+    access_reviews.AccessDecision,
+    name="StaffAccessDecision",
+    description="This is what a review decides about the access of one staff member.",
+    values={
+        access_reviews.AccessDecision.KEEP: "The member keeps the access.",
+        access_reviews.AccessDecision.REMOVE: "The worker suspends the member after the approval.",
+    },
+)
+describe_enum(
+    access_reviews.AccessOutcome,
+    name="StaffAccessOutcome",
+    description="This says what the approval of a review changed for one staff member.",
+    values={
+        access_reviews.AccessOutcome.KEPT: "The member keeps the access.",
+        access_reviews.AccessOutcome.REMOVED: "The member has no access any more.",
+        access_reviews.AccessOutcome.USED_SINCE: (
+            "The member keeps the access, because they used it after the review had started."
+        ),
+        access_reviews.AccessOutcome.SUSPENDED_ALREADY: "Somebody else had suspended the member before.",
     },
 )
 describe_enum(

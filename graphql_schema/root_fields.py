@@ -34,6 +34,7 @@ ARGUMENTS: Final = {
     ),
     "recording_id": "This is the id of the recording, a UUID.",
     "consultation_id": "This is the id of the consultation, a UUID.",
+    "review_id": "This is the id of the access review, a UUID.",
     "policy_id": "This is the id of the retention policy, which is a number.",
 }
 """The descriptions of arguments that mean the same in every root field."""

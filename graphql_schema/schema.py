@@ -8,6 +8,7 @@ from app.identity import permissions
 from graphql_schema import access_exports as export_fields
 from graphql_schema import access_request_mutations as access_changes
 from graphql_schema import access_requests as access_fields
+from graphql_schema import access_reviews as staff_access_fields
 from graphql_schema import accountings as accounting_fields
 from graphql_schema import alerts as alert_fields
 from graphql_schema import attestations as attestation_fields
@@ -355,6 +356,21 @@ class Query:
         quota="pages",
         description=(
             "Lists the staff members with their roles and their last use, newest first, including suspended members."
+        ),
+    )
+    staff_access_reviews = root_field(
+        staff_access_fields.staff_access_reviews,
+        permissions.LIST_STAFF_ACCESS_REVIEWS,
+        quota="pages",
+        description="Lists the quarterly reviews of the access of staff, newest first.",
+    )
+    staff_access_review_entries = root_field(
+        staff_access_fields.staff_access_review_entries,
+        permissions.LIST_STAFF_ACCESS,
+        quota="pages",
+        description=(
+            "Lists the entries of one access review, newest staff member first: the roles, their last use, and what "
+            "the review decides."
         ),
     )
     officer_proposals = root_field(
@@ -1065,6 +1081,36 @@ class Mutation:
         staff_fields.suspend_staff,
         permissions.SUSPEND_STAFF,
         description="Suspends a staff member at once and ends their sessions. Idempotent by `userId`.",
+    )
+    start_staff_access_review = root_field(
+        staff_access_fields.start_staff_access_review,
+        permissions.START_STAFF_ACCESS_REVIEW,
+        description=(
+            "Begins a review of the access of all active staff members. The review proposes to remove the access that "
+            "nobody used. Idempotent by the OPEN review, which a repeated call returns."
+        ),
+    )
+    decide_staff_access = root_field(
+        staff_access_fields.decide_staff_access,
+        permissions.DECIDE_STAFF_ACCESS,
+        description=(
+            "Changes what an OPEN review decides about one staff member. Idempotent by `reviewId`, `userId` and "
+            "`decision`."
+        ),
+    )
+    approve_staff_access_review = root_field(
+        staff_access_fields.approve_staff_access_review,
+        permissions.APPROVE_STAFF_ACCESS_REVIEW,
+        description=(
+            "Approves an access review, which needs a second person: an officer who neither started the review nor "
+            "changed an entry. The worker then suspends the members whose access the review removes. Idempotent by "
+            "`reviewId`."
+        ),
+    )
+    reject_staff_access_review = root_field(
+        staff_access_fields.reject_staff_access_review,
+        permissions.REJECT_STAFF_ACCESS_REVIEW,
+        description="Rejects an access review, which then changes nothing. Idempotent by `reviewId`.",
     )
     reset_second_factor = root_field(
         proposal_fields.reset_second_factor,

@@ -11,6 +11,8 @@ from procrastinate import App
 
 from app.access_requests import tasks as access_request_tasks
 from app.access_requests.exports import Exports
+from app.access_reviews import tasks as access_review_tasks
+from app.access_reviews.service import AccessRemoval
 from app.alerts import tasks as alert_tasks
 from app.alerts.service import Alerts
 from app.audit import tasks as audit_tasks
@@ -109,6 +111,7 @@ class WorkerServices:
     invitations: StaffInvitations
     second_factor_resets: SecondFactorResets
     reassignments: Reassignments
+    access_removal: AccessRemoval
     uploads: UploadSigner
     orphaned_objects: OrphanedObjects
     missing_objects: MissingObjects
@@ -234,6 +237,7 @@ def _services(
         invitations=StaffInvitations(database, admin, basis="invite_staff"),
         second_factor_resets=SecondFactorResets(database, admin),
         reassignments=Reassignments(database),
+        access_removal=AccessRemoval(database),
         uploads=UploadSigner(database, storage),
         orphaned_objects=OrphanedObjects(database, storage, quarantine=quarantine),
         missing_objects=MissingObjects(database, storage, deployment=deployment, quarantine=quarantine),
@@ -305,6 +309,7 @@ def define_periodic_tasks(services: WorkerServices, reconcile_seconds: float) ->
         *recording_tasks.define_periodic_tasks(services.reconciler, reconcile_seconds),
         *import_tasks.define_periodic_tasks(services.uploads),
         *staff_tasks.define_periodic_tasks(services.bans),
+        *access_review_tasks.define_periodic_tasks(services.access_removal),
         *sign_in_tasks.define_periodic_tasks(services.sign_ins),
         *bucket_tasks.define_periodic_tasks(
             services.bucket, services.orphaned_objects, services.missing_objects, services.lost_objects
@@ -331,6 +336,7 @@ def define_tasks(services: WorkerServices) -> list[Task]:
         *recording_tasks.define_tasks(services.recording_jobs),
         *import_tasks.define_tasks(services.uploads),
         *staff_tasks.define_tasks(services.bans, services.invitations),
+        *access_review_tasks.define_tasks(services.access_removal),
         *proposal_tasks.define_tasks(services.second_factor_resets, services.reassignments),
         *hold_tasks.define_tasks(services.protection),
         *transcript_tasks.define_tasks(services.transcriber),

@@ -17,6 +17,7 @@ values
 ('verify_recording', 'media', '{}'),
 ('ban_user', 'default', '{}'),
 ('reset_second_factor', 'default', '{}'),
+('apply_access_review', 'default', '{}'),
 ('reassign_consultations', 'default', '{}'),
 ('invite_staff', 'default', '{}'),
 ('prepare_import', 'default', '{clinician}'),

@@ -60,11 +60,21 @@ begin
 end
 $$;
 
+-- Returns when a person last used their login to a compliance officer.
+create function private.last_use(of_user uuid) returns timestamptz
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.person();
+    return private.last_use_of(of_user);
+end
+$$;
+
 -- Returns when a person last used their login with success, or null if they never did: the time of their newest event
 -- in the audit log that is ALLOWED, such as a read or a sign-in. Refused attempts are no use. The index of the actor
 -- gives the newest events, so no read writes anything for this. If the newest 1,000 events are all refusals, the
 -- search of the audit log finds the event.
-create function private.last_use(of_user uuid) returns timestamptz
+create function private.last_use_of(of_user uuid) returns timestamptz
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
 declare
@@ -72,7 +82,6 @@ declare
     looked_at integer := 0;
     event record;
 begin
-    perform private.person();
     for event in
         select e.outcome, coalesce(e.occurred_at, e.recorded_at) as happened_at
         from audit.events as e
@@ -106,7 +115,6 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     person uuid;
-    is_member boolean;
 begin
     perform private.person();
     perform from resguardo.staff as s where s.user_id in (private.uid(), member) order by s.user_id for update;
@@ -114,21 +122,32 @@ begin
     if member = person then
         raise exception 'own_suspension' using errcode = 'RG409';
     end if;
+    perform private.suspend_member(member, person);
+    return query select s.* from resguardo.staff as s where s.user_id = member;
+end
+$$;
+
+-- Suspends a member of staff on behalf of an officer, and writes the audit row, which says ABSENT if the member does
+-- not exist.
+create function private.suspend_member(member uuid, officer uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    is_member boolean;
+begin
     update resguardo.staff as s
     set status = 'suspended', suspended_at = coalesce(s.suspended_at, clock_timestamp()),
-        suspended_by = coalesce(nullif(s.suspended_by, '00000000-0000-0000-0000-000000000000'), person)
+        suspended_by = coalesce(nullif(s.suspended_by, '00000000-0000-0000-0000-000000000000'), officer)
     where s.user_id = member;
     is_member := found;
     perform private.write_audit(
         'staff.suspend', case when is_member then 'ALLOWED' else 'ABSENT' end, null,
         'staff', array[member], '{}', '{}', array['status'], is_member::integer, null
     );
-    if not is_member then
-        return;
+    if is_member then
+        perform private.end_work_of(member);
+        perform private.put_job('ban_user', member);
     end if;
-    perform private.end_work_of(member);
-    perform private.defer_job('ban_user', member);
-    return query select s.* from resguardo.staff as s where s.user_id = member;
 end
 $$;
 

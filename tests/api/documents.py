@@ -308,6 +308,42 @@ mutation ($userId: ID!, $publishedName: String) {{
   publishStaffName(input: {{userId: $userId, publishedName: $publishedName}}) {{ staffMember {{ {_MEMBER} }} }}
 }}
 """
+_ACCESS_REVIEW = "id status startedBy { id } startedAt decidedBy { id } decidedAt finishedAt sha256"
+_ACCESS_ENTRY = (
+    "id member { id } joinedAt role roleGivenAt lastUsedAt isUnused decision decidedBy { id } outcome"
+)
+STAFF_ACCESS_REVIEWS = f"""
+query ($first: Int! = 25, $after: String) {{
+  staffAccessReviews(first: $first, after: $after) {{ edges {{ cursor node {{ {_ACCESS_REVIEW} }} }} {_PAGE_INFO} }}
+}}
+"""
+STAFF_ACCESS_ENTRIES = f"""
+query ($reviewId: ID!, $first: Int! = 100, $after: String) {{
+  staffAccessReviewEntries(reviewId: $reviewId, first: $first, after: $after) {{
+    edges {{ cursor node {{ {_ACCESS_ENTRY} }} }} {_PAGE_INFO}
+  }}
+}}
+"""
+START_ACCESS_REVIEW = f"""
+mutation {{ startStaffAccessReview(input: {{unusedAfterDays: 90}}) {{ staffAccessReview {{ {_ACCESS_REVIEW} }} }} }}
+"""
+DECIDE_STAFF_ACCESS = f"""
+mutation ($reviewId: ID!, $userId: ID!, $access: StaffAccessDecision! = KEEP) {{
+  decideStaffAccess(input: {{reviewId: $reviewId, userId: $userId, decision: $access}}) {{
+    staffAccessReviewEntry {{ {_ACCESS_ENTRY} }}
+  }}
+}}
+"""
+APPROVE_ACCESS_REVIEW = f"""
+mutation ($reviewId: ID!) {{
+  approveStaffAccessReview(input: {{reviewId: $reviewId}}) {{ staffAccessReview {{ {_ACCESS_REVIEW} }} }}
+}}
+"""
+REJECT_ACCESS_REVIEW = f"""
+mutation ($reviewId: ID!) {{
+  rejectStaffAccessReview(input: {{reviewId: $reviewId}}) {{ staffAccessReview {{ {_ACCESS_REVIEW} }} }}
+}}
+"""
 _PROPOSAL = (
     "id kind member { id } reason status problem { code message } proposedBy { id } proposedAt decidedBy { id }"
     " decidedAt finishedAt recipient { id }"

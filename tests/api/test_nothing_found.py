@@ -107,6 +107,8 @@ QUERIES = {
     "signedNoteCertificates": Look(documents.SIGNED_NOTE_CERTIFICATES, {"recordingId": NOWHERE}, "ABSENT"),
     "staffInvitations": Look(documents.STAFF_INVITATIONS),
     "staff": Look(documents.STAFF, {"filter": {"statuses": ["SUSPENDED"]}}),
+    "staffAccessReviews": Look(documents.STAFF_ACCESS_REVIEWS),
+    "staffAccessReviewEntries": Look(documents.STAFF_ACCESS_ENTRIES, {"reviewId": NOWHERE}),
     "officerProposals": Look(documents.OFFICER_PROPOSALS, {"filter": {"statuses": ["FAILED"]}}),
     "accessRequests": Look(requesting.ACCESS_REQUESTS),
     "legalHolds": Look(LEGAL_HOLDS),

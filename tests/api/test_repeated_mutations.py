@@ -444,6 +444,25 @@ async def _reassign(at: Arranged) -> Call:
     return at.officer, doctors | {"reason": "RETIRED"}
 
 
+async def _start_access_review(at: Arranged) -> Call:
+    await at.harness.rows(
+        "update resguardo.access_reviews set status = 'REJECTED', decided_by = started_by, decided_at = now()"
+        " where status = 'OPEN' returning id"
+    )
+    return at.officer, {}
+
+
+async def _access_review(at: Arranged) -> Call:
+    await _start_access_review(at)
+    started = await at.officer.ask(documents.START_ACCESS_REVIEW)
+    return at.other_officer, {"reviewId": started["id"]}
+
+
+async def _decide_access(at: Arranged) -> Call:
+    officer, review = await _access_review(at)
+    return officer, review | {"userId": str(at.case.doctor.user_id), "decision": "REMOVE"}
+
+
 async def _decide_proposal(at: Arranged) -> Call:
     proposed = await at.officer.ask(documents.RESET_SECOND_FACTOR, userId=str(at.case.doctor.user_id))
     return at.other_officer, {"officerProposalId": proposed["id"]}
@@ -544,6 +563,10 @@ CALLS: dict[str, Arrange] = {
     "resetSecondFactor": _reset_second_factor,
     "reinstateStaff": _reinstate,
     "reassignConsultations": _reassign,
+    "startStaffAccessReview": _start_access_review,
+    "decideStaffAccess": _decide_access,
+    "approveStaffAccessReview": _access_review,
+    "rejectStaffAccessReview": _access_review,
     "approveOfficerProposal": _decide_proposal,
     "rejectOfficerProposal": _decide_proposal,
     "suspendStaff": _suspend,

@@ -195,6 +195,12 @@ FIELDS = {
     "createClip": Field(documents.CREATE_CLIP, CLINICIAN),
     "processLivekitWebhook": Field(documents.WEBHOOK, ANYBODY),
     "publishStaffName": Field(documents.PUBLISH_STAFF_NAME, COMPLIANCE),
+    "staffAccessReviews": Field(documents.STAFF_ACCESS_REVIEWS, COMPLIANCE),
+    "staffAccessReviewEntries": Field(documents.STAFF_ACCESS_ENTRIES, COMPLIANCE),
+    "startStaffAccessReview": Field(documents.START_ACCESS_REVIEW, COMPLIANCE),
+    "decideStaffAccess": Field(documents.DECIDE_STAFF_ACCESS, COMPLIANCE),
+    "approveStaffAccessReview": Field(documents.APPROVE_ACCESS_REVIEW, COMPLIANCE),
+    "rejectStaffAccessReview": Field(documents.REJECT_ACCESS_REVIEW, COMPLIANCE),
     "officerProposals": Field(documents.OFFICER_PROPOSALS, COMPLIANCE),
     "resetSecondFactor": Field(documents.RESET_SECOND_FACTOR, COMPLIANCE),
     "reinstateStaff": Field(documents.REINSTATE_STAFF, COMPLIANCE),
@@ -451,6 +457,13 @@ async def _arrange_staff(harness: ApiHarness, field: str, given: dict[str, objec
             left.user_id,
         )
         given["userId"] = given["fromDoctorId"] = str(left.user_id)
+    if "$reviewId" in FIELDS[field].document:
+        await harness.rows(
+            "update resguardo.access_reviews set status = 'REJECTED', decided_by = started_by,"
+            " decided_at = now() where status = 'OPEN' returning id"
+        )
+        starter = await harness.staff("compliance")
+        given["reviewId"] = (await starter.ask(documents.START_ACCESS_REVIEW))["id"]
     if field.endswith("OfficerProposal"):
         proposer = await harness.staff("compliance")
         made = await proposer.ask(documents.RESET_SECOND_FACTOR, userId=given["userId"])

@@ -283,7 +283,7 @@ def test_every_list_is_a_connection_with_the_same_arguments() -> None:
             assert str(field.args["first"].type) == "Int!", place
             assert _default(field.args["first"]) == "25", place
             assert str(field.args["after"].type) == "String", place
-            others = set(field.args) - {"first", "after", "filter", "recordingId", "timeZone"}
+            others = set(field.args) - {"first", "after", "filter", "recordingId", "timeZone", "reviewId"}
             assert others == set(), place
 
 
@@ -407,6 +407,10 @@ CHANGED = {
     "publishStaffName": {"staffMember"},
     "resetSecondFactor": {"officerProposal"},
     "reinstateStaff": {"officerProposal"},
+    "startStaffAccessReview": {"staffAccessReview"},
+    "decideStaffAccess": {"staffAccessReviewEntry"},
+    "approveStaffAccessReview": {"staffAccessReview"},
+    "rejectStaffAccessReview": {"staffAccessReview"},
     "reassignConsultations": {"officerProposal"},
     "approveOfficerProposal": {"officerProposal"},
     "rejectOfficerProposal": {"officerProposal"},
@@ -536,6 +540,7 @@ def test_type_with_an_id_is_a_node() -> None:
         ),
         *("StaffMember", "StaffInvitation", "OfficerProposal", "SessionNote", "SessionNotes"),
         *("AccessEntry", "RecordingSummary"),
+        *("StaffAccessReview", "StaffAccessReviewEntry"),
     } == with_id
 
 

@@ -16,6 +16,7 @@ from procrastinate import App
 from procrastinate.jobs import Job
 
 from app.access_requests.exports import Exports
+from app.access_reviews.service import AccessRemoval
 from app.alerts.service import Alerts
 from app.audit.indexing import AuditIndex
 from app.audit.publishing.adoption import Adoption
@@ -320,6 +321,7 @@ async def test_every_task_that_can_be_deferred_has_a_runner(database: Database) 
                 invitations=object.__new__(StaffInvitations),
                 second_factor_resets=object.__new__(SecondFactorResets),
                 reassignments=object.__new__(Reassignments),
+                access_removal=object.__new__(AccessRemoval),
                 uploads=object.__new__(UploadSigner),
                 orphaned_objects=object.__new__(OrphanedObjects),
                 destroyer=object.__new__(Destroyer),

@@ -137,6 +137,8 @@ _TO_VERIFYING: LiteralString = "set status = 'VERIFYING' where status = 'RECORDI
 
 RELATIONS: dict[str, Relation] = {
     "resguardo.staff": Relation("user_id", "user_id = %s"),
+    "resguardo.access_reviews": Relation("id"),
+    "resguardo.access_review_entries": Relation("id", "member_id = %s"),
     "resguardo.officer_proposals": Relation("id", "member_id = %s"),
     "resguardo.patients": Relation(
         "id", "id = (select patient_id from resguardo.consultations where doctor_id = %s limit 1)"

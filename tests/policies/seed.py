@@ -141,6 +141,14 @@ def _case(connection: Connection, case: Case) -> None:
         "insert into resguardo.vendor_agreements (service, vendor, basis, version, signatory, signed_on)"
         " values ('VIDEO', 'Vendor', 'AGREEMENT', '1', 'Signatory', '2026-01-01')"
     )
+    connection.execute(
+        "with made as (insert into resguardo.access_reviews (started_by, status, decided_by, decided_at)"
+        " values (%s, 'REJECTED', %s, now()) returning id)"
+        " insert into resguardo.access_review_entries"
+        " (review_id, member_id, member_since, role, role_given_at, is_unused, decision)"
+        " select id, %s, now(), 'clinician', now(), false, 'KEEP' from made",
+        [case.doctor_id, case.doctor_id, case.doctor_id],
+    )
     _pending_audit_row(connection, case)
     connection.execute(
         "select private.receive_livekit_event(%s, 'egress_started', %s, %s, now())",

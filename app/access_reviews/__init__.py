@@ -1,0 +1,1 @@
+"""Quarterly reviews of the access of staff: who has which role since when, and the last use."""
