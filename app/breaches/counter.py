@@ -30,4 +30,4 @@ class BreachCounter:
         """Store that the count has failed after the last attempt of its job, and log it."""
         async with self._database.as_service(_COUNT) as tx:
             await store.fail_count(tx, breach_id)
-        log.error("affected patients not counted: breach_assessment=%s %s", breach_id, reason)
+        log.warning("affected patients not counted: breach_assessment=%s %s", breach_id, reason)

@@ -34,7 +34,7 @@ class Reassignments:
 
     async def give_up(self, proposal_id: UUID, reason: str) -> None:
         """Mark the reassignment FAILED. The consultations that were moved stay with the new doctor."""
-        log.error("consultations not reassigned: proposal=%s %s", proposal_id, reason)
+        log.warning("consultations not reassigned: proposal=%s %s", proposal_id, reason)
         async with self._database.as_service("reassign_consultations") as tx:
             await tx.run(_sql["fail_reassignment"], {"id": proposal_id, "reason": reason})
 

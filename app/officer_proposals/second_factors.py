@@ -48,7 +48,7 @@ class SecondFactorResets:
 
     async def give_up(self, proposal_id: UUID, reason: str) -> None:
         """Mark the proposal FAILED. The person keeps their second factors, but all their sessions end."""
-        log.error("second factors not removed: proposal=%s %s", proposal_id, reason)
+        log.warning("second factors not removed: proposal=%s %s", proposal_id, reason)
         await self._finish(proposal_id, reason)
 
     async def _remove(self, user_id: UUID, factor_id: UUID) -> None:

@@ -97,6 +97,7 @@ def test_check_passes_with_all_services(run: Run, environment: dict[str, str]) -
         "worker: the recorder's bucket key",
         "worker: root keys",
         "worker: leader",
+        "worker: alerts",
         "worker: sign-ins",
         "worker: audit log",
         "worker: published audit log",
