@@ -31,6 +31,7 @@ from app.costs.model import CostPrices
 from app.costs.service import Costs
 from app.deletions.service import Deletions
 from app.deployment import require_own_bucket, require_own_database
+from app.disclosures.released_copies import ReleasedCopies
 from app.disclosures.service import Disclosures
 from app.fetches.service import FetchReports
 from app.holds.service import LegalHolds
@@ -321,6 +322,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
             totp_max_age_seconds=settings.totp_max_age_seconds,
         ),
         disclosures=Disclosures(parts.database, settings.keyring),
+        released_copies=ReleasedCopies(parts.database),
         review_cases=ReviewCases(parts.database),
         accountings=Accountings(parts.database, settings.keyring),
         review_rules=ReviewRules(parts.database),

@@ -24,6 +24,7 @@ from app.consultations.labels import LabelReader
 from app.consultations.service import Consultations
 from app.costs.service import Costs
 from app.deletions.service import Deletions
+from app.disclosures.released_copies import ReleasedCopies
 from app.disclosures.service import Disclosures
 from app.errors import AppError, Unauthenticated
 from app.fetches.service import FetchReports
@@ -93,6 +94,7 @@ class Services:
     alerts: AlertReads
     fetches: FetchReports
     disclosures: Disclosures
+    released_copies: ReleasedCopies
     review_cases: ReviewCases
     review_rules: ReviewRules
     breaches: Breaches

@@ -1,20 +1,23 @@
 """GraphQL types and root fields of disclosures (45 CFR 164.528) and of their suspensions."""
 
 from datetime import date, datetime
+from typing import Self
 
 import strawberry
 
-from app.disclosures import model
+from app.disclosures import model, released_copies
+from app.disclosures.released_copies import ReleasedCopyKind
 from app.postgres.composer import Row
-from app.postgres.paging import DEFAULT_PAGE_SIZE, page_request
+from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
 from app.texts import disclosure_words
+from graphql_schema.audit import AuditEvent
 from graphql_schema.connections import Connection
 from graphql_schema.consultations import Consultation
 from graphql_schema.context import Info
 from graphql_schema.idempotency_keys import IDEMPOTENCY_KEY
 from graphql_schema.nodes import Node
 from graphql_schema.people import Patient, User
-from graphql_schema.references import ConsultationBy, PatientBy
+from graphql_schema.references import ConsultationBy, DateTimeRangeInput, PatientBy
 from graphql_schema.rows import shown
 from graphql_schema.scalars import parse_id
 from graphql_schema.selected_fields import select
@@ -148,6 +151,37 @@ class DisclosureSuspension(Node):
     )
     lifted_at: datetime | None = strawberry.field(
         description="This is when an officer lifted the suspension before its time. It is null if nobody did."
+    )
+
+
+@strawberry.type(
+    description=(
+        "This is an event by which information left the system: a download, an export, a copy, or a recorded "
+        "disclosure. Only compliance officers may read it."
+    )
+)
+class ReleasedCopy(Node):
+    id: strawberry.ID = strawberry.field(description="This is the id of the event, a UUID.")
+    kind: ReleasedCopyKind = strawberry.field(description="This says how the information left the system.")
+    event: AuditEvent = strawberry.field(
+        description="This is the event of the audit log: who did it, when, why, and about whom."
+    )
+
+    @classmethod
+    def of(cls, copy: released_copies.ReleasedCopy) -> Self:
+        event = AuditEvent.of(copy.event)
+        return cls(id=event.id, kind=copy.kind, event=event)
+
+
+@strawberry.input(
+    description="This filters what left the system. A field that is omitted matches everything."
+)
+class ReleasedCopyFilter:
+    patient: PatientBy | None = strawberry.field(
+        default=None, description="Selects the events about this patient."
+    )
+    released_during: DateTimeRangeInput | None = strawberry.field(
+        default=None, description="Selects the events in this range of time."
     )
 
 
@@ -323,6 +357,24 @@ async def disclosures(
         only_accounted=wanted.only_accounted,
     )
     return Connection.of(page, lambda one: shown(Disclosure, one.row), lambda one: one.place)
+
+
+async def list_released_copies(
+    info: Info,
+    first: int = DEFAULT_PAGE_SIZE,
+    after: str | None = None,
+    filter: ReleasedCopyFilter | None = None,
+) -> Connection[ReleasedCopy] | None:
+    """List everything that left the system, newest first."""
+    wanted = filter or ReleasedCopyFilter()
+    page = await info.context.services.released_copies.page(
+        await info.context.asker(),
+        page_request(first, after),
+        wanted.patient.to_model() if wanted.patient else None,
+        wanted.released_during.to_model() if wanted.released_during else None,
+        select(info, "edges", "node"),
+    )
+    return Connection.of(page, ReleasedCopy.of, lambda copy: Cursor(copy.event.recorded_at, copy.event.id))
 
 
 async def disclosure_suspensions(

@@ -24,6 +24,7 @@ from app.consultations import model as consultations
 from app.costs import model as costs
 from app.deletions import model as deletions
 from app.disclosures import model as disclosures
+from app.disclosures import released_copies
 from app.fetches import model as fetches
 from app.insights import drafts
 from app.insights import model as insights
@@ -69,6 +70,27 @@ describe_enum(
         accountings.AccountingRequestStatus.OPEN: "The practice has not issued the accounting yet.",
         accountings.AccountingRequestStatus.FULFILLED: "The practice has issued the accounting.",
         accountings.AccountingRequestStatus.WITHDRAWN: "The patient has withdrawn the request.",
+    },
+)
+describe_enum(
+    released_copies.ReleasedCopyKind,
+    description="The kind says how information left the system.",
+    values={
+        released_copies.ReleasedCopyKind.DOWNLOAD: "A doctor received a download URL of a recording or of a clip.",
+        released_copies.ReleasedCopyKind.SUBTITLES: "A doctor received the links to the subtitles of a recording.",
+        released_copies.ReleasedCopyKind.NOTE_PDF: "A doctor received the PDF of a signed note.",
+        released_copies.ReleasedCopyKind.ACCESS_COPY: (
+            "The worker made the copy for an access request, or the patient received a URL of it."
+        ),
+        released_copies.ReleasedCopyKind.AUDIT_EXPORT: "An officer received a URL of an export of the audit log.",
+        released_copies.ReleasedCopyKind.ACCOUNTING: "An officer received an accounting for the patient.",
+        released_copies.ReleasedCopyKind.DISCLOSURE: "An officer recorded a disclosure.",
+        released_copies.ReleasedCopyKind.SPEECH_SERVICE: (
+            "The worker gave sound to the speech service, which may run on the practice's own machine."
+        ),
+        released_copies.ReleasedCopyKind.LANGUAGE_SERVICE: (
+            "Text went to the language service, which may run on the practice's own machine."
+        ),
     },
 )
 describe_enum(

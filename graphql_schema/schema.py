@@ -279,6 +279,16 @@ class Query:
             "compliance sees all requests."
         ),
     )
+    released_copies = root_field(
+        disclosure_fields.list_released_copies,
+        permissions.LIST_RELEASED_COPIES,
+        quota="pages",
+        description=(
+            "Lists everything that left the system, newest first: download URLs, subtitles, PDFs of notes, copies for "
+            "patients, exports of the audit log, accountings, recorded disclosures, and what the worker gave to the "
+            "speech and language services."
+        ),
+    )
     disclosures = root_field(
         disclosure_fields.disclosures,
         permissions.LIST_DISCLOSURES,

@@ -110,3 +110,13 @@ order by n.starts_at desc, n.id desc;
 -- name: store_text
 -- Stores the encrypted text of a row that this transaction has inserted.
 select private.store_patient_text(%(id)s, %(patient_id)s, %(ciphertext)s);
+
+-- name: read_released_copies
+-- Returns a page of the audit events by which information left the system, newest first, and one more.
+select e.*
+from
+    private.read_released_copies(
+        coalesce(%(patient_id)s::uuid, private.patient_id_of(%(patient_external_id)s::text)),
+        %(since)s::timestamptz, %(until)s::timestamptz, %(before_at)s, %(before_id)s, %(page_size)s, %(fields)s
+    ) as e
+order by e.recorded_at desc, e.id desc;

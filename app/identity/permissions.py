@@ -160,6 +160,7 @@ WITHDRAW_ACCOUNTING_REQUEST: Final = Permission("accounting.withdraw", _REQUESTE
 EXTEND_ACCOUNTING_REQUEST: Final = Permission("accounting.extend", _COMPLIANCE, "accounting_request")
 ISSUE_ACCOUNTING: Final = Permission("accounting.issue", _COMPLIANCE, "accounting_request")
 
+LIST_RELEASED_COPIES: Final = Permission("disclosure.list_copies", _COMPLIANCE, "audit_event")
 RECORD_DISCLOSURE: Final = Permission("disclosure.record", _COMPLIANCE, "patient")
 LIST_DISCLOSURES: Final = Permission("disclosure.list", _COMPLIANCE, "disclosure")
 SUSPEND_DISCLOSURES: Final = Permission("disclosure.suspend", _COMPLIANCE, "patient")

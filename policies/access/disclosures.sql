@@ -19,5 +19,6 @@ private.record_disclosure(uuid, uuid, date, date, integer, text, date, date, byt
 private.store_patient_text(uuid, uuid, bytea),
 private.read_disclosure_texts(text, uuid, jsonb, text[]),
 private.suspend_disclosures(uuid, text, boolean, timestamptz, bytea, text),
-private.lift_disclosure_suspension(uuid)
+private.lift_disclosure_suspension(uuid),
+private.read_released_copies(uuid, timestamptz, timestamptz, timestamptz, uuid, integer, text[])
 to compliance;

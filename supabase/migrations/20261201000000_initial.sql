@@ -1101,7 +1101,7 @@ select 'field', t.term from unnest(array[
     'findings', 'imposedOn', 'lateReason', 'measure', 'member', 'method', 'month', 'neededNotices', 'nextDueOn',
     'note', 'notices', 'openedBy', 'patientCount', 'patients', 'rationale', 'risk', 'sanction', 'sanctions', 'sentOn',
     'subject',
-    'accounting', 'accountingRequest', 'csv', 'entryCount', 'isFree', 'issuedAt',
+    'event', 'accounting', 'accountingRequest', 'csv', 'entryCount', 'isFree', 'issuedAt',
     'issuedBy', 'earliestDate', 'latestDate',
     'auditExport', 'auditExportUrl', 'format', 'eventCount',
     'accessExportUrl', 'accessRequest', 'instructions', 'markdown', 'recording', 'consent', 'coveredRecordingCount',
@@ -1260,6 +1260,7 @@ values
 ('accounting.withdraw', 'U', true),
 ('accounting.extend', 'U', true),
 ('accounting.issue', 'E', true),
+('disclosure.list_copies', 'R', true),
 ('disclosure.record', 'C', true),
 ('disclosure.list', 'R', true),
 ('disclosure.suspend', 'C', true),
@@ -19490,6 +19491,9 @@ begin
         patient, of_consultation, first_on, last_on, how_many, of_purpose, signed_on, expires_on, officer
     )
     returning d.id into recorded;
+    if of_purpose in ('HEALTH_OVERSIGHT', 'LAW_ENFORCEMENT') then
+        perform set_config('resguardo.purpose', 'LEGAL', true);
+    end if;
     perform private.write_audit_later(
         'disclosure.record', null, 'disclosure', recorded, patient, of_consultation, array['disclosure'], null
     );
@@ -19591,6 +19595,7 @@ begin
     insert into resguardo.disclosure_suspensions as s (patient_id, agency, is_written, starts_at, ends_at, placed_by)
     values (patient, of_agency, of_writing, moment, until, officer)
     returning s.id into placed;
+    perform set_config('resguardo.purpose', 'LEGAL', true);
     perform private.write_audit_later(
         'disclosure.suspend', null, 'disclosure_suspension', placed, patient, null, array['disclosureSuspension'], null
     );
@@ -19619,11 +19624,65 @@ begin
     end if;
     update resguardo.disclosure_suspensions as s set lifted_at = private.now(), lifted_by = officer
     where s.id = of_suspension and s.lifted_at is null and s.ends_at > private.now();
+    perform set_config('resguardo.purpose', 'LEGAL', true);
     perform private.write_audit_later(
         'disclosure.lift_suspension', null, 'disclosure_suspension', placed.id, placed.patient_id, null,
         array['disclosureSuspension'], null
     );
     return placed.id;
+end
+$$;
+
+-- Returns a page of the audit events by which information left the system, newest first, of a patient or of all
+-- patients, and writes an audit row. Each action is searched on its own, because a filter of the audit log names one
+-- action. The PDF of a signed note has no action of its own, so the function reads the reads of notes in batches until
+-- it has found a page of those that showed a PDF.
+create function private.read_released_copies(
+    of_patient uuid, since timestamptz, until timestamptz, before_at timestamptz, before_id uuid, page_size integer,
+    shown_fields text[]
+) returns setof audit.events
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    officer constant uuid := private.person();
+    most constant integer := least(page_size, 101);
+    wanted private.audit_filter := row(
+        null, null, '{ALLOWED}', null, of_patient, null, null, null, null, since, until
+    );
+    action text;
+    copies audit.events[] := '{}';
+    batch audit.events[];
+    last_read audit.events;
+    wanted_pdfs integer := most;
+begin
+    perform private.use_quota(officer, 'pages');
+    foreach action in array array[
+        'recording.issue_url', 'transcript.issue_url', 'access_request.export', 'access_request.issue_url',
+        'audit.export_url', 'accounting.issue', 'disclosure.record', 'transcript.begin', 'insights.begin',
+        'transcript.ask', 'note_draft.begin'
+    ] loop
+        wanted.action := action;
+        copies := copies || array(select e from private.find_audit_events(wanted, before_at, before_id, most) as e);
+    end loop;
+    wanted.action := 'note.read';
+    last_read.recorded_at := before_at;
+    last_read.id := before_id;
+    loop
+        batch := array(
+            select e from private.find_audit_events(wanted, last_read.recorded_at, last_read.id, 1000) as e
+        );
+        copies := copies || array(select b from unnest(batch) as b where 'pdfBase64' = any(b.fields));
+        wanted_pdfs := wanted_pdfs - (select count(*) from unnest(batch) as b where 'pdfBase64' = any(b.fields));
+        exit when cardinality(batch) < 1000 or wanted_pdfs <= 0;
+        last_read := batch[1000];
+    end loop;
+    copies := array(select c from unnest(copies) as c order by c.recorded_at desc, c.id desc limit most);
+    perform private.write_lookup(
+        'disclosure.list_copies', 'audit_event', 'patient', of_patient, true,
+        private.entities_of('audit_event', array(select c.id from unnest(copies) as c)),
+        array_remove(array[of_patient], null), '{}', least(cardinality(copies), page_size - 1), shown_fields
+    );
+    return query select c.* from unnest(copies) as c order by c.recorded_at desc, c.id desc;
 end
 $$;
 

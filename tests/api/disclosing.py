@@ -28,6 +28,14 @@ query ($first: Int, $after: String, $filter: DisclosureSuspensionFilter) {{
   }}
 }}
 """
+RELEASED_COPIES = """
+query ($first: Int, $after: String, $filter: ReleasedCopyFilter) {
+  releasedCopies(first: $first, after: $after, filter: $filter) {
+    edges { cursor node { id kind event { id recordedAt action actor { id } patientIds } } }
+    pageInfo { hasNextPage endCursor }
+  }
+}
+"""
 RECORD_DISCLOSURE = f"""
 mutation ($disclosure: RecordDisclosureInput!) {{
   recordDisclosure(input: $disclosure) {{ disclosure {{ {_DISCLOSURE} }} }}

@@ -30,6 +30,7 @@ _ENTITY_TYPES = {
     "AuditExport": "audit_export",
     "AccountingRequest": "accounting_request",
     "Disclosure": "disclosure",
+    "ReleasedCopy": "audit_event",
     "DisclosureSuspension": "disclosure_suspension",
     "WebhookDelivery": "webhook_delivery",
     "VendorAgreement": "vendor_agreement",

@@ -8,10 +8,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.texts import disclosure_words
+from tests.api import documents
 from tests.api.disclosing import (
     DISCLOSURES,
     LIFT_SUSPENSION,
     RECORD_DISCLOSURE,
+    RELEASED_COPIES,
     SUSPEND_DISCLOSURES,
     SUSPENSIONS,
     disclosure_input,
@@ -118,6 +120,14 @@ async def test_suspension_hides_the_disclosures_to_its_agency_until_it_ends(
     shown = await _record(officer, case, purpose="HEALTH_OVERSIGHT")
     suspension = suspension_input(harness, case.patient_id)
     placed = await officer.ask(SUSPEND_DISCLOSURES, suspension=suspension)
+    legal = await harness.rows(
+        "select e.action from audit.events as e where e.patient_ids @> array[%s] and e.purpose = 'LEGAL'",
+        UUID(case.patient_id),
+    )
+    assert sorted(row["action"] for row in legal) == [
+        *("disclosure.record", "disclosure.record"),
+        "disclosure.suspend",
+    ]
     assert (placed["agency"], placed["official"], placed["isActive"]) == (
         "LAW_ENFORCEMENT",
         "Sheriff of the county",
@@ -257,3 +267,23 @@ async def test_pages_of_disclosures_follow_each_other(case: Case, officer: Perso
         if not page["pageInfo"]["hasNextPage"]:
             break
     assert seen == ["2026-09-03", "2026-09-03", "2026-09-02"]
+
+
+async def test_everything_that_left_the_system_is_listed(
+    harness: ApiHarness, case: Case, officer: Person
+) -> None:
+    recording = await harness.recording(case)
+    issued = await case.doctor.send(documents.ISSUE_URL, recordingId=str(recording), purposeOfUse="TREATMENT")
+    assert "errors" not in issued.body
+    for purpose in ("TREATMENT", "RESEARCH", "PUBLIC_HEALTH"):
+        await _record(officer, case, purpose=purpose)
+    kinds, after = [], None
+    while True:
+        wanted = {"patient": {"id": case.patient_id}}
+        page = await officer.ask(RELEASED_COPIES, first=3, after=after, filter=wanted)
+        kinds += [edge["node"]["kind"] for edge in page["edges"]]
+        assert all(case.patient_id in edge["node"]["event"]["patientIds"] for edge in page["edges"])
+        after = page["pageInfo"]["endCursor"]
+        if not page["pageInfo"]["hasNextPage"]:
+            break
+    assert kinds == ["DISCLOSURE", "DISCLOSURE", "DISCLOSURE", "DOWNLOAD"]

@@ -17,7 +17,7 @@ from graphql_schema.root_fields import permission_of
 from tests.api import assessing, documents, requesting
 from tests.api.accounting import ACCOUNTING_REQUESTS
 from tests.api.deleting import destroy_recording
-from tests.api.disclosing import DISCLOSURES, SUSPENSIONS
+from tests.api.disclosing import DISCLOSURES, RELEASED_COPIES, SUSPENSIONS
 from tests.api.exporting import AUDIT_EXPORTS
 from tests.api.harness import Answer, ApiHarness, Case, Person, consent_input, opened
 from tests.api.holding import LEGAL_HOLDS, on_patient
@@ -94,6 +94,7 @@ QUERIES = {
     "objectFetches": Look(documents.FETCH_REPORT),
     "alerts": Look(documents.ALERTS, {"filter": {"kinds": ["AUDIT_LOG_DIFFERS"]}}),
     "disclosures": Look(DISCLOSURES),
+    "releasedCopies": Look(RELEASED_COPIES),
     "accountingRequests": Look(ACCOUNTING_REQUESTS),
     "disclosureSuspensions": Look(SUSPENSIONS),
     "reviewCases": Look(REVIEW_CASES, {"filter": {"rules": ["SURNAME"]}}),

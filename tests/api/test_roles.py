@@ -243,6 +243,7 @@ FIELDS = {
     "extendAccountingRequest": Field(accounting.EXTEND_ACCOUNTING, COMPLIANCE),
     "fulfillAccountingRequest": Field(accounting.ISSUE_ACCOUNTING, COMPLIANCE),
     "objectFetches": Field(documents.FETCH_REPORT, COMPLIANCE),
+    "releasedCopies": Field(disclosing.RELEASED_COPIES, COMPLIANCE),
     "disclosures": Field(disclosing.DISCLOSURES, COMPLIANCE),
     "disclosureSuspensions": Field(disclosing.SUSPENSIONS, COMPLIANCE),
     "recordDisclosure": Field(disclosing.RECORD_DISCLOSURE, COMPLIANCE),

@@ -529,6 +529,7 @@ def test_type_with_an_id_is_a_node() -> None:
             "Alert",
             "AccountingRequest",
             "Disclosure",
+            "ReleasedCopy",
             "DisclosureSuspension",
             "ReviewCase",
             "ReviewPolicy",

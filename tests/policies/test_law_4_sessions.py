@@ -187,6 +187,7 @@ STATEMENTS: dict[str, tuple[LiteralString, ...]] = {
         "select private.read_disclosure_texts('disclosure.list', null, '[]', '{}')",
         "select private.suspend_disclosures(gen_random_uuid(), 'LAW_ENFORCEMENT', true, now(), '', '')",
         "select private.lift_disclosure_suspension(gen_random_uuid())",
+        "select private.read_released_copies(null, null, null, null, null, 2, '{}')",
         "select private.record_disposition(gen_random_uuid(), 'APPROPRIATE', 'x')",
         "select private.assign_review_case(gen_random_uuid(), null)",
         "select private.read_case_event(gen_random_uuid(), gen_random_uuid(), now())",
