@@ -33,6 +33,7 @@ from app.deletions.service import Deletions
 from app.deployment import require_own_bucket, require_own_database
 from app.disclosures.released_copies import ReleasedCopies
 from app.disclosures.service import Disclosures
+from app.emergency_access.service import EmergencyAccess
 from app.fetches.service import FetchReports
 from app.holds.service import LegalHolds
 from app.http import health
@@ -79,6 +80,7 @@ from app.retention.storage_report import Prices
 from app.review.service import ReviewCases, ReviewRules
 from app.session_notes.service import SessionNotes
 from app.settings import ApiSettings
+from app.shares.service import Shares
 from app.staff.service import Staff
 from app.thumbnails.service import Thumbnails
 from app.transcripts.search.service import TranscriptSearch
@@ -281,6 +283,8 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
             parts.database, totp_max_age_seconds=settings.totp_max_age_seconds
         ),
         holds=LegalHolds(parts.database),
+        shares=Shares(parts.database),
+        emergency_access=EmergencyAccess(parts.database),
         retention=Retention(
             parts.database,
             prices=Prices(

@@ -44,7 +44,7 @@ describe_enum(
 class ConsentText:
     version: str = strawberry.field(
         description=(
-            "This is the version of the text, such as `2027-01`. A version that was published never changes."
+            "This is the version of the text, such as `2027-02`. A version that was published never changes."
         )
     )
     language: Language = strawberry.field(description="This is the language of the text.")

@@ -27,6 +27,7 @@ from graphql_schema.selected_fields import select
 
 if TYPE_CHECKING:
     from graphql_schema.recordings import Recording
+    from graphql_schema.shares import Share, SharingAuthorization
 
 
 @strawberry.type(
@@ -78,8 +79,9 @@ class RecordingBlocker:
 
 @strawberry.type(
     description=(
-        "This is a medical consultation by video. Its doctor and its patient may read it, and compliance "
-        "officers may read it without any content."
+        "This is a medical consultation by video. Its doctor and its patient may read it, and so may a colleague "
+        "with whom it is shared and a clinician with an emergency access. Compliance officers may read it without "
+        "any content."
     )
 )
 class Consultation(Node):
@@ -125,6 +127,9 @@ class Consultation(Node):
         )
     )
     created_at: datetime = strawberry.field(description="This is when the consultation was registered.")
+    access_basis: model.AccessBasis = strawberry.field(
+        description="This says why the caller may read the consultation. The audit log shows it, too."
+    )
     participants: list[Participant] = strawberry.field(
         description="These are the doctor, the patient and all invited guests."
     )
@@ -180,6 +185,41 @@ class Consultation(Node):
         after: Annotated[str | None, strawberry.argument(description=ARGUMENTS["after"])] = None,
     ) -> Connection[Annotated["Recording", strawberry.lazy("graphql_schema.recordings")]]:
         return Connection.of_rows(nested_page(root, "recordings", first, after))
+
+    @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
+        description=(
+            "These are the shares of the consultation in pages of at most 25, newest first. The doctor of the "
+            "consultation and compliance officers may read all of them, a colleague their own, and a patient gets an "
+            "empty page. No page can be nested in this page again."
+        )
+    )
+    def shares(
+        root: strawberry.Parent[Row],
+        info: Info,
+        first: Annotated[
+            int, strawberry.argument(description="The page has at most this many shares, from 1 to 25.")
+        ] = DEFAULT_PAGE_SIZE,
+        after: Annotated[str | None, strawberry.argument(description=ARGUMENTS["after"])] = None,
+    ) -> Connection[Annotated["Share", strawberry.lazy("graphql_schema.shares")]]:
+        return Connection.of_rows(nested_page(root, "shares", first, after))
+
+    @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
+        description=(
+            "These are the authorizations that the patient signed for shares of the consultation and for emergency "
+            "access, in pages of at most 25, newest first. The doctor of the consultation and compliance officers may "
+            "read them, and others get an empty page. No page can be nested in this page again."
+        )
+    )
+    def sharing_authorizations(
+        root: strawberry.Parent[Row],
+        info: Info,
+        first: Annotated[
+            int,
+            strawberry.argument(description="The page has at most this many authorizations, from 1 to 25."),
+        ] = DEFAULT_PAGE_SIZE,
+        after: Annotated[str | None, strawberry.argument(description=ARGUMENTS["after"])] = None,
+    ) -> Connection[Annotated["SharingAuthorization", strawberry.lazy("graphql_schema.shares")]]:
+        return Connection.of_rows(nested_page(root, "sharing_authorizations", first, after))
 
 
 @strawberry.type(

@@ -26,6 +26,7 @@ from app.costs.service import Costs
 from app.deletions.service import Deletions
 from app.disclosures.released_copies import ReleasedCopies
 from app.disclosures.service import Disclosures
+from app.emergency_access.service import EmergencyAccess
 from app.errors import AppError, Unauthenticated
 from app.fetches.service import FetchReports
 from app.holds.service import LegalHolds
@@ -48,6 +49,7 @@ from app.recordings.service import Recordings
 from app.retention.service import Retention
 from app.review.service import ReviewCases, ReviewRules
 from app.session_notes.service import SessionNotes
+from app.shares.service import Shares
 from app.staff.service import Staff
 from app.texts import Language
 from app.thumbnails.service import Thumbnails
@@ -100,6 +102,8 @@ class Services:
     breaches: Breaches
     attestations: Attestations
     accountings: Accountings
+    shares: Shares
+    emergency_access: EmergencyAccess
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from app.costs import model as costs
 from app.deletions import model as deletions
 from app.disclosures import model as disclosures
 from app.disclosures import released_copies
+from app.emergency_access.model import EmergencyReason
 from app.fetches import model as fetches
 from app.insights import drafts
 from app.insights import model as insights
@@ -41,6 +42,7 @@ from app.recordings.service import PurposeOfUse
 from app.retention import model as retention
 from app.review import model as review
 from app.session_notes.model import NoteKind
+from app.shares.model import ShareEndReason, SharePurpose
 from app.staff import model as staff
 from app.texts.alerts import load_alert_texts
 from app.thumbnails import model as thumbnails
@@ -254,6 +256,52 @@ describe_enum(
         consents.Relationship.HEALTH_CARE_PROXY: "The representative holds a health care proxy.",
         consents.Relationship.POWER_OF_ATTORNEY: "The representative holds a power of attorney.",
         consents.Relationship.OTHER: "The representative acts on a different legal basis.",
+    },
+)
+describe_enum(
+    consultations.AccessBasis,
+    description="The basis says why the caller may read a consultation.",
+    values={
+        consultations.AccessBasis.TREATING_CLINICIAN: "The caller is the doctor of the consultation.",
+        consultations.AccessBasis.SHARED: "The doctor of the consultation shares it with the caller.",
+        consultations.AccessBasis.EMERGENCY: "The caller has an emergency access to the patient.",
+        consultations.AccessBasis.COMPLIANCE_REVIEW: "The caller is a compliance officer.",
+        consultations.AccessBasis.SELF: "The caller is the patient of the consultation.",
+    },
+)
+describe_enum(
+    SharePurpose,
+    description="The purpose says why a doctor shares a consultation.",
+    values={
+        SharePurpose.CARE_TEAM: "The colleague treats the patient together with the doctor.",
+        SharePurpose.COVERAGE: "The colleague stands in for the doctor.",
+        SharePurpose.SECOND_OPINION: "The doctor asks the colleague for a second opinion.",
+        SharePurpose.REFERRAL: "The doctor refers the patient to the colleague.",
+    },
+)
+describe_enum(
+    ShareEndReason,
+    description="The reason says why a share ended before its term.",
+    values={
+        ShareEndReason.ENDED_BY_DOCTOR: "The doctor of the consultation ended the share.",
+        ShareEndReason.ENDED_BY_COLLEAGUE: "The colleague ended the share.",
+        ShareEndReason.CONSENT_WITHDRAWN: (
+            "A participant withdrew the consent, or a participant must consent who has not consented to shares."
+        ),
+        ShareEndReason.AUTHORIZATION_WITHDRAWN: "The patient withdrew the authorization.",
+        ShareEndReason.COLLEAGUE_SUSPENDED: "The colleague was suspended, or is no longer a clinician.",
+    },
+)
+describe_enum(
+    EmergencyReason,
+    description="The reason says why a clinician needs emergency access.",
+    values={
+        EmergencyReason.MEDICAL_EMERGENCY: "The patient is in a medical emergency.",
+        EmergencyReason.RISK_OF_HARM: "Somebody is at risk of harm.",
+        EmergencyReason.DOCTOR_UNREACHABLE: (
+            "The patient needs care now, and the patient's doctor cannot be reached."
+        ),
+        EmergencyReason.DISASTER: "The practice works under the conditions of a disaster.",
     },
 )
 describe_enum(

@@ -13,7 +13,9 @@ from strawberry.extensions import FieldExtension
 from app.errors import InvalidInput
 from app.identity.permissions import Permission
 
-Quota = Literal["pages", "urls", "playbacks", "subtitles", "invitations", "questions", "exports"]
+Quota = Literal[
+    "pages", "urls", "playbacks", "subtitles", "invitations", "questions", "exports", "emergencies"
+]
 """The name of a quota in `policies/quotas.toml`."""
 
 _PERMISSION: Final = "permission"
@@ -62,6 +64,7 @@ _QUOTAS: Final[dict[Quota, str]] = {
     "subtitles": "Each call counts as one subtitle link against the caller's hourly quota.",
     "invitations": "Each call counts as one invitation against the caller's hourly quota.",
     "questions": "Each call counts as one question against the caller's hourly quota.",
+    "emergencies": "Each call counts as one emergency access against the caller's hourly quota.",
     "exports": "Each call counts as one export against the caller's hourly quota.",
 }
 """The sentence that says against which quota of `policies/quotas.toml` a call of a root field counts."""

@@ -21,6 +21,7 @@ from graphql_schema import consultations as consultation_fields
 from graphql_schema import costs as cost_fields
 from graphql_schema import deletions as deletion_fields
 from graphql_schema import disclosures as disclosure_fields
+from graphql_schema import emergency_access as emergency_fields
 from graphql_schema import fetches as fetch_fields
 from graphql_schema import holds as hold_fields
 from graphql_schema import insights as insight_fields
@@ -36,6 +37,7 @@ from graphql_schema import retention as retention_fields
 from graphql_schema import review_cases as review_case_fields
 from graphql_schema import review_rules as review_rule_fields
 from graphql_schema import session_notes as note_fields
+from graphql_schema import shares as share_fields
 from graphql_schema import signed_notes as signed_note_fields
 from graphql_schema import staff as staff_fields
 from graphql_schema import thumbnails as thumbnail_fields
@@ -397,6 +399,12 @@ class Query:
             "Lists access requests, newest first. A patient sees their own requests, and compliance "
             "sees all requests."
         ),
+    )
+    emergency_accesses = root_field(
+        emergency_fields.emergency_accesses,
+        permissions.LIST_EMERGENCY_ACCESSES,
+        quota="pages",
+        description="Lists the emergency accesses of all clinicians, newest first.",
     )
     legal_holds = root_field(
         hold_fields.legal_holds,
@@ -1169,6 +1177,45 @@ class Mutation:
         description=(
             "Invites a staff member by email. Idempotent by `email` and `role` while the invitation is "
             "PENDING: a repeated call sends the same invitation again."
+        ),
+    )
+    share_consultation = root_field(
+        share_fields.share_consultation,
+        permissions.SHARE_CONSULTATION,
+        description=(
+            "Shares a consultation with a colleague, who sees it and what was made from it until the share ends, and "
+            "downloads nothing. Idempotent by `idempotencyKey`: a repeated call returns the share of the first call."
+        ),
+    )
+    end_share = root_field(
+        share_fields.end_share,
+        permissions.END_SHARE,
+        description="Ends a share at once. Idempotent by `shareId`: a repeated call changes nothing.",
+    )
+    record_sharing_authorization = root_field(
+        share_fields.record_sharing_authorization,
+        permissions.AUTHORIZE_SHARING,
+        description=(
+            "Records an authorization that the patient of a sensitive consultation signed. Idempotent by "
+            "`idempotencyKey`: a repeated call returns the authorization of the first call."
+        ),
+    )
+    withdraw_sharing_authorization = root_field(
+        share_fields.withdraw_sharing_authorization,
+        permissions.WITHDRAW_SHARING_AUTHORIZATION,
+        description=(
+            "Records that a patient has withdrawn an authorization, which ends the share with its colleague. "
+            "Idempotent by `sharingAuthorizationId`: a repeated call changes nothing."
+        ),
+    )
+    break_glass = root_field(
+        emergency_fields.break_glass,
+        permissions.BREAK_GLASS,
+        quota="emergencies",
+        description=(
+            "Gives a clinician emergency access to a patient of other doctors for one hour, opens a review case and "
+            "alerts compliance. The caller's newest TOTP code must be at most 5 minutes old. Idempotent by "
+            "`patientExternalId` for that hour: a repeated call returns the same access and does not prolong it."
         ),
     )
     place_legal_hold = root_field(

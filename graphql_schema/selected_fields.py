@@ -13,7 +13,7 @@ from app.postgres.paging import DEFAULT_PAGE_SIZE
 from app.postgres.selection import Selection
 from graphql_schema.context import Info
 
-PAGED: Final = frozenset({"events", "patients", "recordings"})
+PAGED: Final = frozenset({"events", "patients", "recordings", "shares", "sharingAuthorizations"})
 """The fields below a root field that are lists in pages."""
 
 

@@ -3,8 +3,8 @@ lists read.
 
 The doctor `big` and the patient `big` have `size` consultations, recordings and deletions, and at most 20,000 holds
 and access requests. The doctor `small` and the patient `small` have 50 rows of each kind. Every other doctor has
-fewer rows than `big`. The oldest rows of `big` and `small` have the rare statuses, so a read that looks for them
-from the newest row on reads every row in between.
+fewer rows than `big`, and shares some consultations with `big` and `small`. The oldest rows of `big` and `small` have
+the rare statuses, so a read that looks for them from the newest row on reads every row in between.
 """
 
 from typing import Final, LiteralString
@@ -144,6 +144,19 @@ _STATEMENTS: Final[tuple[LiteralString, ...]] = (
         (array['WITHDRAWN', 'OPEN', 'DENIED'])[n.rarity + 1], case n.rarity when 2 then 'EXCEPTED' end, n.at
     from newest as n
     where n.place <= 20000 or n.rarity > 0
+    """,
+    # Other doctors share 10 consultations with `big` and 10 with `small`.
+    """
+    insert into resguardo.shares (
+        consultation_id, doctor_id, patient_id, colleague_id, shared_by, purpose, may_write_notes, began_at, ends_at
+    )
+    select
+        n.consultation_id, n.doctor_id, n.patient_id, c.id, n.doctor_id, 'CARE_TEAM', false, now(),
+        now() + interval '30 days'
+    from newest as n cross join unnest((%(doctors)s::uuid[])[1:2]) as c (id)
+    where n.doctor_id <> all((%(doctors)s::uuid[])[1:2]) and n.place %% 200 = 1
+    order by n.consultation_id, c.id
+    limit 20
     """,
 )
 

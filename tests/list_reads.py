@@ -106,8 +106,8 @@ class _NotedError(Exception):
 class _Noting(Transaction):
     """A transaction that records the statement of a page instead of running it."""
 
-    def __init__(self) -> None:
-        super().__init__(cast("Any", None), "")
+    def __init__(self, role: str) -> None:
+        super().__init__(cast("Any", None), role)
         self.noted: Statement | None = None
 
     async def one(self, sql: LiteralString, parameters: Parameters | None = None) -> DictRow | None:
@@ -119,9 +119,12 @@ class _Noting(Transaction):
         raise _NotedError
 
 
+_ROLES: Final = {"doctor": "clinician", "patient": "patient", "officer": "compliance"}
+
+
 def statement(case: Case, facts: Facts, *, after: Cursor | None = None) -> Statement:
     """Return the statement that the service runs for this case's page."""
-    noting = _Noting()
+    noting = _Noting(_ROLES.get(case.user, ""))
     with suppress(_NotedError):
         asyncio.run(case.call(noting, PageRequest(FIRST, after), facts))
     assert noting.noted is not None

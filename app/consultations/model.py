@@ -33,6 +33,16 @@ class Sensitivity(StrEnum):
     SUBSTANCE_USE = "SUBSTANCE_USE"
 
 
+class AccessBasis(StrEnum):
+    """Why a person may read a consultation."""
+
+    TREATING_CLINICIAN = "TREATING_CLINICIAN"
+    SHARED = "SHARED"
+    EMERGENCY = "EMERGENCY"
+    COMPLIANCE_REVIEW = "COMPLIANCE_REVIEW"
+    SELF = "SELF"
+
+
 class ParticipantKind(StrEnum):
     """The kind of a participant: doctor, patient or guest."""
 

@@ -45,8 +45,9 @@ update resguardo.participants set joined_at = clock_timestamp() where id = %(id)
 select c.* from resguardo.consultations as c where c.id = %(id)s;
 
 -- name: find_consultation
--- Returns the consultation with this external id; no row if it is hidden from the caller.
-select c.* from resguardo.consultations as c where c.external_id = %(external_id)s;
+-- Returns the calling doctor's consultation with this external id; no row if it belongs to another doctor.
+select c.* from resguardo.consultations as c
+where c.external_id = %(external_id)s and c.doctor_id = (select private.doctor());
 
 -- name: find_participant
 -- Returns the participant of this kind in a consultation; no row if the consultation is hidden from the caller.
@@ -59,14 +60,16 @@ where s.consultation_id = %(consultation_id)s and s.kind = %(kind)s;
 select private.count_page();
 
 -- name: list_joined_rooms
--- Returns the newest consultations, at most 100, that somebody has joined within the last 12 hours.
+-- Returns the newest consultations of the calling doctor, at most 100, that somebody has joined within the last 12
+-- hours.
 select c.id, c.room_name
 from resguardo.consultations as c
 where
-    c.id in (
+    c.doctor_id = (select private.doctor())
+    and c.id in (
         select p.consultation_id
         from resguardo.participants as p
-        where p.joined_at > now() - interval '12 hours'
+        where p.doctor_id = (select private.doctor()) and p.joined_at > now() - interval '12 hours'
     )
 order by c.scheduled_at desc, c.id desc
 limit 100;

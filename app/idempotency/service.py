@@ -32,6 +32,8 @@ Mutation = Literal[
     "recordDisclosure",
     "suspendDisclosures",
     "openBreachAssessment",
+    "shareConsultation",
+    "recordSharingAuthorization",
 ]
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 

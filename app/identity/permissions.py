@@ -65,6 +65,16 @@ JOIN_CONSULTATION: Final = Permission("consultation.join", _CARE, "consultation"
 JOIN_AS_GUEST: Final = Permission("guest.join", frozenset(), "participant")
 INVITE_GUEST: Final = Permission("guest.invite", _CLINICIAN, "consultation")
 SET_CONSULTATION_LABEL: Final = Permission("consultation.set_label", _CLINICIAN, "consultation")
+SHARE_CONSULTATION: Final = Permission("consultation.share", _CLINICIAN, "consultation")
+END_SHARE: Final = Permission("consultation.end_share", _CLINICIAN, "share")
+READ_SHARE: Final = Permission("consultation.read", _CLINICIAN, "consultation")
+"""What a repeated call of a share or an authorization reads, because only the first call changes anything."""
+AUTHORIZE_SHARING: Final = Permission("consultation.authorize_sharing", _CLINICIAN, "consultation")
+WITHDRAW_SHARING_AUTHORIZATION: Final = Permission(
+    "consultation.withdraw_authorization", _CLINICIAN, "sharing_authorization"
+)
+BREAK_GLASS: Final = Permission("patient.break_glass", _CLINICIAN, "patient")
+LIST_EMERGENCY_ACCESSES: Final = Permission("emergency_access.list", _COMPLIANCE, "emergency_access")
 LIST_ROOMS: Final = Permission("rooms.list", _CLINICIAN, "room")
 
 GIVE_CONSENT: Final = Permission("consent.give", _CARE, "participant")

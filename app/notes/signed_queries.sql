@@ -34,18 +34,43 @@ from (
         ) as patient_id
 ) as p
 left join lateral (
-    select
-        s.id,
-        s.signed_at
-    from resguardo.signed_notes as s
-    where
-        (%(recording_id)s::uuid is null or s.recording_id = %(recording_id)s::uuid)
-        and (p.patient_id is null or s.patient_id = p.patient_id)
-        and (
-            %(before_at)s::timestamptz is null
-            or (s.signed_at, s.id) < (%(before_at)s::timestamptz, %(before_id)s::uuid)
+    select o.id, o.signed_at
+    from (
+        (
+            select
+                s.id,
+                s.signed_at
+            from resguardo.signed_notes as s
+            where
+                s.doctor_id = (select private.doctor())
+                and (%(recording_id)s::uuid is null or s.recording_id = %(recording_id)s::uuid)
+                and (p.patient_id is null or s.patient_id = p.patient_id)
+                and (
+                    %(before_at)s::timestamptz is null
+                    or (s.signed_at, s.id) < (%(before_at)s::timestamptz, %(before_id)s::uuid)
+                )
+            order by s.signed_at desc, s.id desc
+            limit (select %(page_size)s::bigint)
         )
-    order by s.signed_at desc, s.id desc
+        union all
+        (
+            select
+                s.id,
+                s.signed_at
+            from resguardo.signed_notes as s
+            where
+                s.consultation_id = any((select private.shared_consultation_ids())::uuid[])
+                and (%(recording_id)s::uuid is null or s.recording_id = %(recording_id)s::uuid)
+                and (p.patient_id is null or s.patient_id = p.patient_id)
+                and (
+                    %(before_at)s::timestamptz is null
+                    or (s.signed_at, s.id) < (%(before_at)s::timestamptz, %(before_id)s::uuid)
+                )
+            order by s.signed_at desc, s.id desc
+            limit (select %(page_size)s::bigint)
+        )
+    ) as o
+    order by o.signed_at desc, o.id desc
     limit (select %(page_size)s::bigint)
 ) as n on true
 order by n.signed_at desc, n.id desc;

@@ -98,8 +98,9 @@ class Entity:
     `values` has the SQL of each field that is not a column of its own name. `relations` has the other entities that
     the type shows. `inside` has, by the name of a field of `values`, the name of an entity that is part of each item of
     the field's value. `patients` and `consultations` are the ids for the audit row, and arrays of ids if
-    `has_many_subjects` is true. The database roles in `hidden_from`
-    have no right on the table, so an entity that shows this entity shows them null or an empty list.
+    `has_many_subjects` is true. `shared_by` is the column with the consultation, if clinicians also see the rows of
+    consultations that other doctors share with them. The database roles in `hidden_from` have no right on the table,
+    so an entity that shows this entity shows them null or an empty list.
     """
 
     type: LiteralString
@@ -109,6 +110,7 @@ class Entity:
     inside: Mapping[str, LiteralString] = field(default_factory=dict)
     patients: LiteralString = "{row}.patient_id"
     consultations: LiteralString = "{row}.consultation_id"
+    shared_by: LiteralString | None = None
     hidden_from: Collection[str] = ()
     has_many_subjects: bool = False
 
@@ -322,7 +324,7 @@ class EntityList(_Reads):
     that leads with the value's column and then `time`, after the columns of policies. Needs different values.
     """
 
-    def _rows(self, given: Collection[str], selection: Selection, *, is_later: bool) -> str:
+    def _rows(self, given: Collection[str], selection: Selection, role: str, *, is_later: bool) -> str:
         return select_page(
             table=self._entity.table,
             columns=list_columns(self._entity, selection, self.time),
@@ -333,6 +335,7 @@ class EntityList(_Reads):
             conditions=self.conditions,
             narrow=self.narrow,
             one_of=self.one_of,
+            shared_by=self._entity.shared_by if role == "clinician" else None,
         )
 
     async def page(
@@ -349,7 +352,7 @@ class EntityList(_Reads):
         """
         composition = Composition(self.entities, tx.role)
         given = {name for name, value in filters.items() if value is not None}
-        rows = self._rows(given, selection, is_later=request.after is not None)
+        rows = self._rows(given, selection, tx.role, is_later=request.after is not None)
         statement = self._compose(
             composition, selection, rows=rows, shown=FIRST_ROWS.format(time=self.time), time=self.time
         )

@@ -164,6 +164,7 @@ ENTITIES: Final = {
             "conducted_by": _user("conducted_by"),
             "records_automatically": "{row}.auto_record",
             "records_speakers_separately": "{row}.separate_speakers",
+            "access_basis": "upper(private.access_basis({row}.id))",
             "recording_blockers": _BLOCKERS,
             "patient_external_id": _PATIENT_EXTERNAL_ID,
             "label": "private.label_of({row}.id)",
@@ -178,8 +179,47 @@ ENTITIES: Final = {
             "recordings": Paged(
                 "recording", "{row}.consultation_id = {parent}.id and {row}.medium = 'VIDEO'", "created_at"
             ),
+            "shares": Paged("share", "{row}.consultation_id = {parent}.id", "began_at"),
+            "sharing_authorizations": Paged(
+                "sharing_authorization", "{row}.consultation_id = {parent}.id", "recorded_at"
+            ),
         },
         consultations="{row}.id",
+        shared_by="id",
+    ),
+    "share": Entity(
+        type="share",
+        table="resguardo.shares",
+        hidden_from=("patient",),
+        values={
+            "colleague": _user("colleague_id"),
+            "shared_by": _user("shared_by"),
+            "ended_by": _user("ended_by"),
+            "is_active": "{row}.ended_at is null and {row}.ends_at > clock_timestamp()",
+        },
+        relations={"consultation": One("consultation", "{row}.id = {parent}.consultation_id")},
+    ),
+    "sharing_authorization": Entity(
+        type="sharing_authorization",
+        table="resguardo.sharing_authorizations",
+        hidden_from=("patient",),
+        values={
+            "colleague": _user("colleague_id"),
+            "recorded_by": _user("recorded_by"),
+            "is_active": "{row}.withdrawn_at is null and {row}.expires_at > clock_timestamp()",
+        },
+        relations={"consultation": One("consultation", "{row}.id = {parent}.consultation_id")},
+    ),
+    "emergency_access": Entity(
+        type="emergency_access",
+        table="resguardo.emergency_accesses",
+        hidden_from=("patient",),
+        values={
+            "clinician": _user("clinician_id"),
+            "is_active": "{row}.ended_at is null and {row}.ends_at > clock_timestamp()",
+        },
+        relations={"patient": One("patient", "{row}.id = {parent}.patient_id")},
+        consultations="null::uuid",
     ),
     "room": Entity(
         type="room",
@@ -230,6 +270,7 @@ ENTITIES: Final = {
     "recording": Entity(
         type="recording",
         table="resguardo.recordings",
+        shared_by="consultation_id",
         hidden_from=("patient",),
         values={
             "is_truncated": "{row}.truncated",

@@ -38,6 +38,7 @@ class Quotas:
     invitations: int
     questions: int
     exports: int
+    emergencies: int
 
 
 @dataclass(frozen=True)

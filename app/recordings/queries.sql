@@ -27,6 +27,20 @@ select private.release_object_key(
     %(action)s, %(id)s, %(totp_max_age_seconds)s, %(file_id)s, %(viewing_id)s, %(is_renewal)s
 );
 
+-- name: read_lifetime
+-- Returns for how many seconds a playback URL of a recording may be valid: as long as the caller's access to the
+-- recording lasts, and at most the given number.
+select
+    floor(
+        extract(
+            epoch from least(
+                private.access_ends_at(r.consultation_id), clock_timestamp() + make_interval(secs => %(most)s)
+            ) - clock_timestamp()
+        )
+    )::integer as seconds
+from resguardo.recordings as r
+where r.id = %(id)s;
+
 -- name: read_unready_reason
 -- Returns why a recording has no object to open.
 select private.unready_reason(r.status) from resguardo.recordings as r where r.id = %(id)s;
@@ -180,7 +194,7 @@ with recursive sounds as (
     (
         select s.video_id, s.updated_at, s.id, array[s.video_id] as seen
         from resguardo.recordings as s
-        where s.medium <> 'VIDEO'
+        where s.doctor_id = (select private.doctor()) and s.medium <> 'VIDEO'
         order by s.updated_at desc, s.id desc
         limit 1
     )
@@ -191,7 +205,9 @@ with recursive sounds as (
         lateral (
             select s.video_id, s.updated_at, s.id
             from resguardo.recordings as s
-            where s.medium <> 'VIDEO' and (s.updated_at, s.id) < (p.updated_at, p.id) and s.video_id <> all(p.seen)
+            where
+                s.doctor_id = (select private.doctor()) and s.medium <> 'VIDEO'
+                and (s.updated_at, s.id) < (p.updated_at, p.id) and s.video_id <> all(p.seen)
             order by s.updated_at desc, s.id desc
             limit 1
         ) as n
@@ -202,7 +218,7 @@ changes as (
     (
         select r.id, r.updated_at as changed_at
         from resguardo.recordings as r
-        where r.medium = 'VIDEO'
+        where r.doctor_id = (select private.doctor()) and r.medium = 'VIDEO'
         order by r.updated_at desc, r.id desc
         limit (select %(most)s::bigint)
     )
@@ -210,6 +226,7 @@ changes as (
     (
         select t.recording_id, t.changed_at
         from resguardo.transcripts as t
+        where t.doctor_id = (select private.doctor())
         order by t.changed_at desc, t.recording_id desc
         limit (select %(most)s::bigint)
     )
@@ -217,6 +234,7 @@ changes as (
     (
         select i.recording_id, i.changed_at
         from resguardo.insights as i
+        where i.doctor_id = (select private.doctor())
         order by i.changed_at desc, i.recording_id desc
         limit (select %(most)s::bigint)
     )
@@ -224,6 +242,7 @@ changes as (
     (
         select c.recording_id, c.changed_at
         from resguardo.clips as c
+        where c.doctor_id = (select private.doctor())
         order by c.changed_at desc, c.recording_id desc
         limit (select %(most)s::bigint)
     )
@@ -231,6 +250,7 @@ changes as (
     (
         select d.recording_id, d.changed_at
         from resguardo.deletions as d
+        where d.doctor_id = (select private.doctor())
         order by d.changed_at desc, d.id desc
         limit (select %(most)s::bigint)
     )

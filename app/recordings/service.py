@@ -8,7 +8,7 @@ from typing import LiteralString
 from uuid import UUID, uuid4
 
 from app.consultations import service as consultations
-from app.errors import InvalidInput, NotFound
+from app.errors import Forbidden, InvalidInput, NotFound
 from app.idempotency.service import RepeatableCall
 from app.identity import permissions
 from app.integrations.livekit.client import WebhookVerifier
@@ -105,7 +105,8 @@ class Recordings:
     async def read_stored_media(self, asker: Asker, recording_id: UUID) -> StoredMedia:
         """Return the metadata of a READY recording's object. Raises NotFound, Conflict, UpstreamFailed, Timeout."""
         access = permissions.READ_STORAGE.on(recording_id)
-        stored = await self._storage.head(await self._release_key(asker, access, recording_id))
+        key, _ = await self._release_key(asker, access, recording_id)
+        stored = await self._storage.head(key)
         if stored is None:
             return StoredMedia(exists=False, size_bytes=None, content_type=None)
         return StoredMedia(exists=True, size_bytes=stored.size_bytes, content_type=stored.content_type)
@@ -151,7 +152,7 @@ class Recordings:
         """Store that the recording is stopped, and queue the job that asks LiveKit to stop the egress. If the
         recording was stopped before or has ended, the method changes nothing.
 
-        Raises NotFound.
+        Raises NotFound, and Forbidden (not_permitted) for a colleague of the doctor.
         """
         access = permissions.STOP_RECORDING.on(recording_id)
         async with self._database.as_user(asker, access) as tx:
@@ -159,7 +160,10 @@ class Recordings:
             if before is not None and before.medium is Medium.VIDEO and mark_stopped(before) != before:
                 await store.update_status(tx, mark_stopped(before))
                 await defer_job(tx, "stop_recording", recording_id)
-            return _require_found(await store.show(tx, recording_id, selection, access.action))
+            shown = _require_found(await store.show(tx, recording_id, selection, access.action))
+            if before is None:  # a colleague sees the recording and may not stop it
+                raise Forbidden("not_permitted")
+            return shown
 
     async def issue_download_url(
         self, asker: Asker, recording_id: UUID, purpose: PurposeOfUse, *, file_id: UUID | None = None
@@ -171,14 +175,13 @@ class Recordings:
         recording_deleted, recording_being_deleted), Forbidden (totp_stale) and RateLimited (quota_urls).
         """
         access = permissions.ISSUE_DOWNLOAD_URL.on(recording_id, purpose=purpose)
-        key = await self._release_key(
+        key, lifetime = await self._release_key(
             asker,
             access,
             recording_id,
             totp_max_age_seconds=self._totp_max_age_seconds,
             file_id=file_id,
         )
-        lifetime = self._url_lifetime_seconds
         url = self._storage.presign_get(
             key,
             expires_in_seconds=lifetime,
@@ -204,7 +207,7 @@ class Recordings:
         caller did not begin this viewing of this file for this purpose within the last 12 hours.
         """
         viewing = Viewing(viewing_id or uuid4(), is_renewal=viewing_id is not None)
-        key = await self._release_key(
+        key, lifetime = await self._release_key(
             asker,
             permissions.ISSUE_PLAYBACK_URL.on(recording_id, purpose=purpose),
             recording_id,
@@ -212,7 +215,6 @@ class Recordings:
             file_id=file_id,
             viewing=viewing,
         )
-        lifetime = self._url_lifetime_seconds
         url = self._storage.presign_get(
             key,
             expires_in_seconds=lifetime,
@@ -239,8 +241,10 @@ class Recordings:
         totp_max_age_seconds: int | None = None,
         file_id: UUID | None = None,
         viewing: Viewing | None = None,
-    ) -> str:
-        """Return the object key of a READY file of a recording, after the audit row is committed.
+    ) -> tuple[str, int]:
+        """Return the object key of a READY file of a recording, after the audit row is committed, and for how many
+        seconds a URL may be valid. A URL is valid no longer than the caller's access: a share or an emergency access
+        may end sooner than the lifetime of URLs.
 
         The method raises Conflict only after the commit, so that a refused request leaves an audit row too.
         """
@@ -256,7 +260,10 @@ class Recordings:
             if key is None:
                 raise NotFound("recording_not_found")
             reason = "" if key else await store.read_unready_reason(tx, file_id or recording_id)
-        return require_ready(key, reason)
+            lifetime = await store.read_lifetime(tx, recording_id, self._url_lifetime_seconds)
+            if lifetime < 1:
+                raise NotFound("recording_not_found")
+        return require_ready(key, reason), lifetime
 
 
 async def show_recording(

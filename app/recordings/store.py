@@ -166,6 +166,14 @@ async def read_unready_reason(tx: Transaction, recording_id: UUID) -> str:
     return str(await tx.value(_sql["read_unready_reason"], {"id": recording_id}))
 
 
+async def read_lifetime(tx: Transaction, recording_id: UUID, most: int) -> int:
+    """Return for how many seconds a URL of a recording may be valid: at most `most`, and no longer than the caller's
+    access to the recording lasts.
+    """
+    seconds = await tx.value(_sql["read_lifetime"], {"id": recording_id, "most": most})
+    return 0 if seconds is None else int(seconds)
+
+
 async def lock(tx: Transaction, recording_id: UUID) -> Recording | None:
     """Lock a recording until the transaction ends, and return the recording."""
     rows = _recordings.validate_python(await tx.all(_sql["lock_recording"], {"id": recording_id}))

@@ -1,6 +1,6 @@
--- Clips: the doctor of a recording sees the rows of its clips, and compliance officers see all rows. A row contains
--- no picture and no sound. Functions alone write the rows. Only the doctor gets a URL of a clip
--- (policies/access/object_keys.sql).
+-- Clips: the clinicians who see a recording see the rows of its clips, and compliance officers see all rows. A row
+-- contains no picture and no sound. Functions alone write the rows. Only these clinicians get a playback URL of a clip,
+-- and only the doctor gets a download URL (policies/access/object_keys.sql).
 
 select private.reset_access('resguardo.clips');
 alter table resguardo.clips enable row level security;
@@ -8,7 +8,12 @@ alter table resguardo.clips enable row level security;
 grant select on resguardo.clips to clinician, compliance;
 
 create policy clips_select_clinician on resguardo.clips for select to clinician
-using (doctor_id = (select private.doctor()));
+using (
+    case
+        when doctor_id = (select private.doctor()) then true
+        else consultation_id = any((select private.shared_consultation_ids())::uuid[])
+    end
+);
 
 create policy clips_select_compliance on resguardo.clips for select to compliance
 using ((select private.person()) is not null);

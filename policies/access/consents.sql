@@ -1,4 +1,5 @@
--- Consents: a row of the table is written once and never changed. Doctors give their own consent and attest a
+-- Consents: a row of the table is written once and never changed. A clinician sees the consents of the consultations
+-- that the clinician sees. Doctors give their own consent and attest a
 -- patient's or a guest's consent. A patient gives and withdraws only the patient's own consent. Compliance officers
 -- see all consents, because they must prove that each recording was consented to.
 
@@ -12,7 +13,12 @@ grant insert (
 ) on resguardo.consents to clinician, patient;
 
 create policy consents_select_clinician on resguardo.consents for select to clinician
-using (doctor_id = (select private.doctor()));
+using (
+    case
+        when doctor_id = (select private.doctor()) then true
+        else consultation_id = any((select private.shared_consultation_ids())::uuid[])
+    end
+);
 
 create policy consents_select_patient on resguardo.consents for select to patient
 using (patient_id = (select private.patient()));

@@ -1,4 +1,6 @@
--- Consultations: the doctor of a consultation sees and registers it, and its patient sees it. Compliance officers and
+-- Consultations: the doctor of a consultation sees and registers it, and its patient sees it. A clinician also sees the
+-- consultations of private.shared_consultation_ids(): those that another doctor shares with the clinician, and those of
+-- an emergency access. Compliance officers and
 -- the worker read all consultations. A consultation's row contains no content of the consultation.
 
 select private.reset_access('resguardo.consultations');
@@ -11,7 +13,12 @@ grant insert (
 ) on resguardo.consultations to clinician;
 
 create policy consultations_select_clinician on resguardo.consultations for select to clinician
-using (doctor_id = (select private.doctor()));
+using (
+    case
+        when doctor_id = (select private.doctor()) then true
+        else id = any((select private.shared_consultation_ids())::uuid[])
+    end
+);
 
 create policy consultations_select_patient on resguardo.consultations for select to patient
 using (patient_id = (select private.patient()));

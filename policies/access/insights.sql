@@ -1,5 +1,5 @@
--- Insights: the table contains no text, and a doctor sees the progress of the insights into the doctor's own
--- recordings. Compliance officers see the progress of all insights, and never a text. Only SQL functions of the
+-- Insights: the table contains no text, and a clinician sees the progress of the insights into the recordings that the
+-- clinician sees. Compliance officers see the progress of all insights, and never a text. Only SQL functions of the
 -- schema private begin, advance, retry and read insights.
 
 select private.reset_access('resguardo.insights');
@@ -8,7 +8,12 @@ alter table resguardo.insights enable row level security;
 grant select on resguardo.insights to clinician, compliance;
 
 create policy insights_select_clinician on resguardo.insights for select to clinician
-using (doctor_id = (select private.doctor()));
+using (
+    case
+        when doctor_id = (select private.doctor()) then true
+        else consultation_id = any((select private.shared_consultation_ids())::uuid[])
+    end
+);
 
 create policy insights_select_compliance on resguardo.insights for select to compliance
 using ((select private.person()) is not null);

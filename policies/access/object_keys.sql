@@ -1,4 +1,5 @@
--- Object keys: each of the functions that this file names writes an audit row before it returns an object key.
+-- Object keys: the doctor of a recording gets its object key, and a clinician who sees the recording only the key to
+-- play it. Each of the functions that this file names writes an audit row before it returns an object key.
 
 grant execute on function
 private.assign_object_key(uuid),

@@ -1,6 +1,7 @@
--- Participants: a doctor sees and adds the participants of their own consultations and joins as the doctor. A patient
--- sees the participants of the patient's own consultations and joins as the patient. Compliance officers see all
--- participants. Guests have no login and join through private.redeem_invitation().
+-- Participants: a clinician sees the participants of the consultations that the clinician sees. A doctor sees and adds
+-- the participants of their own consultations and joins as the doctor. A patient sees the participants of the patient's
+-- own consultations and joins as the patient. Compliance officers see all participants. Guests have no login and join
+-- through private.redeem_invitation().
 
 select private.reset_access('resguardo.participants');
 alter table resguardo.participants enable row level security;
@@ -10,7 +11,12 @@ grant insert (id, consultation_id, doctor_id, patient_id, kind, guest_role) on r
 grant update (joined_at) on resguardo.participants to clinician, patient;
 
 create policy participants_select_clinician on resguardo.participants for select to clinician
-using (doctor_id = (select private.doctor()));
+using (
+    case
+        when doctor_id = (select private.doctor()) then true
+        else consultation_id = any((select private.shared_consultation_ids())::uuid[])
+    end
+);
 
 create policy participants_select_patient on resguardo.participants for select to patient
 using (patient_id = (select private.patient()));

@@ -1,8 +1,8 @@
--- Patients: a patient sees only their own row. A clinician sees the id and the external id of the patients of their own
--- consultations, because the subquery of the policy reads consultations under the policies of that table. Compliance
--- officers see the id and the external id of every patient, by which they name a patient in holds and access requests.
--- Neither of them sees a birth date or a login. Clinicians find or create a patient only through
--- private.register_patient().
+-- Patients: a patient sees only their own row. A clinician sees the id and the external id of the patients of the
+-- consultations that the clinician sees, because the subquery of the policy reads consultations under the policies of
+-- that table. Compliance officers see the id and the external id of every patient, by which they name a patient in
+-- holds and access requests. Neither of them sees a birth date or a login. Clinicians find or create a patient only
+-- through private.register_patient().
 
 select private.reset_access('resguardo.patients');
 alter table resguardo.patients enable row level security;
@@ -11,7 +11,18 @@ grant select on resguardo.patients to patient;
 grant select (id, external_id) on resguardo.patients to clinician, compliance;
 
 create policy patients_select_clinician on resguardo.patients for select to clinician
-using (exists (select from resguardo.consultations as c where c.patient_id = patients.id));
+using (
+    case
+        when exists (
+            select from resguardo.consultations as c
+            where c.patient_id = patients.id and c.doctor_id = (select private.doctor())
+        ) then true
+        else exists (
+            select from resguardo.consultations as c
+            where c.patient_id = patients.id and c.id = any((select private.shared_consultation_ids())::uuid[])
+        )
+    end
+);
 
 create policy patients_select_compliance on resguardo.patients for select to compliance
 using ((select private.person()) is not null);

@@ -1,5 +1,6 @@
--- Recordings: the doctor of a recording sees its row, and compliance officers see the rows of all recordings. A row
--- contains neither the recording nor its object key, and only the doctor gets a download URL. A recording can be
+-- Recordings: the clinicians who see a consultation see the rows of its recordings, and compliance officers see the
+-- rows of all recordings. A row contains neither the recording nor its object key, and only the doctor gets a download
+-- URL. A recording can be
 -- created only if every required participant has a standing consent. The doctor may change a recording's status to
 -- ask for its end. The worker requests the sound recordings beside a video, and updates the status of the video and
 -- its sound recordings.
@@ -16,7 +17,12 @@ grant update (
 ) on resguardo.recordings to resguardo_worker;
 
 create policy recordings_select_clinician on resguardo.recordings for select to clinician
-using (doctor_id = (select private.doctor()));
+using (
+    case
+        when doctor_id = (select private.doctor()) then true
+        else consultation_id = any((select private.shared_consultation_ids())::uuid[])
+    end
+);
 
 create policy recordings_select_compliance on resguardo.recordings for select to compliance
 using ((select private.person()) is not null);

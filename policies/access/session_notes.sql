@@ -1,6 +1,7 @@
 -- Session notes and psychotherapy notes: only the doctor of the consultation reads and writes them, through functions
--- that write an audit row. Compliance officers see no note. The worker reads session notes, and never psychotherapy
--- notes, for the copies of access requests.
+-- that write an audit row. A colleague whose share permits notes reads session notes and writes their own. Compliance
+-- officers see no note. The worker reads session notes, and never psychotherapy notes, for the copies of access
+-- requests.
 
 grant execute on function
 private.begin_session_note(text, uuid, bytea[], text[]),

@@ -1,4 +1,5 @@
--- Signed notes: the tables contain no text. A doctor sees which notes the doctor signed, and compliance officers see
+-- Signed notes: the tables contain no text. A clinician sees which notes of the
+-- consultations that the clinician sees are signed, and compliance officers see
 -- all of this metadata. Only SQL functions of the schema private store, read and destroy signed notes.
 
 select private.reset_access('resguardo.signed_notes');
@@ -7,7 +8,12 @@ alter table resguardo.signed_notes enable row level security;
 grant select on resguardo.signed_notes to clinician, compliance;
 
 create policy signed_notes_select_clinician on resguardo.signed_notes for select to clinician
-using (doctor_id = (select private.doctor()));
+using (
+    case
+        when doctor_id = (select private.doctor()) then true
+        else consultation_id = any((select private.shared_consultation_ids())::uuid[])
+    end
+);
 
 create policy signed_notes_select_compliance on resguardo.signed_notes for select to compliance
 using ((select private.person()) is not null);
@@ -18,7 +24,12 @@ alter table resguardo.signed_note_versions enable row level security;
 grant select on resguardo.signed_note_versions to clinician, compliance;
 
 create policy signed_note_versions_select_clinician on resguardo.signed_note_versions for select to clinician
-using (doctor_id = (select private.doctor()));
+using (
+    case
+        when doctor_id = (select private.doctor()) then true
+        else consultation_id = any((select private.shared_consultation_ids())::uuid[])
+    end
+);
 
 create policy signed_note_versions_select_compliance on resguardo.signed_note_versions for select to compliance
 using ((select private.person()) is not null);

@@ -1,5 +1,5 @@
--- Thumbnails: the doctor of a recording requests a link; when somebody opens the link, the API reads it with the API's
--- database login, and opens the thumbnail as the doctor. The worker makes thumbnails.
+-- Thumbnails: a clinician who sees a recording requests a link; when somebody opens the link, the API reads it with the
+-- API's database login, and opens the thumbnail as the clinician. The worker makes thumbnails.
 
 grant execute on function
 private.store_thumbnail_link(uuid, bytea, integer),

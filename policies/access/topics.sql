@@ -1,4 +1,4 @@
--- The topics of insights: a doctor reads those of their own recordings in a list. Compliance officers read the same
--- lists, in which the topics are null.
+-- The topics of insights: a clinician reads those of the recordings that the clinician sees, in a list. Compliance
+-- officers read the same lists, in which the topics are null.
 
 grant execute on function private.topics_of(uuid) to clinician, compliance;

@@ -1,6 +1,6 @@
--- Transcripts: the table contains no text, and a doctor sees the progress of the transcripts of the doctor's own
--- recordings. Compliance officers see the progress of all transcripts, and never a text. Only SQL functions of the
--- schema private begin, advance, retry and read transcripts.
+-- Transcripts: the table contains no text, and a clinician sees the progress of the transcripts of the recordings that
+-- the clinician sees. Compliance officers see the progress of all transcripts, and never a text. Only SQL functions of
+-- the schema private begin, advance, retry and read transcripts.
 
 select private.reset_access('resguardo.transcripts');
 alter table resguardo.transcripts enable row level security;
@@ -8,7 +8,12 @@ alter table resguardo.transcripts enable row level security;
 grant select on resguardo.transcripts to clinician, compliance;
 
 create policy transcripts_select_clinician on resguardo.transcripts for select to clinician
-using (doctor_id = (select private.doctor()));
+using (
+    case
+        when doctor_id = (select private.doctor()) then true
+        else consultation_id = any((select private.shared_consultation_ids())::uuid[])
+    end
+);
 
 create policy transcripts_select_compliance on resguardo.transcripts for select to compliance
 using ((select private.person()) is not null);

@@ -296,6 +296,11 @@ select 'reason', t.term from unnest(array[
     'no_consent_to_withdraw', 'no_export_has_it', 'no_review_asked', 'no_valid_signature',
     'no_recording_has_it', 'operation_not_found', 'subscription_by_post',
     'no_valid_token', 'not_a_refusal', 'not_a_rejection', 'not_found',
+    'colleague_not_found', 'colleague_suspended', 'shared_with_oneself', 'shared_already', 'share_term',
+    'share_consent', 'share_not_authorized', 'too_many_shares', 'share_not_found', 'authorization_not_needed',
+    'authorization_dates',
+    'too_many_authorizations', 'authorization_not_found', 'authorization_withdrawn', 'emergency_own_patient',
+    'quota_emergencies', 'medical_emergency', 'risk_of_harm', 'doctor_unreachable', 'disaster',
     'not_permitted', 'not_registered', 'not_reviewable', 'object_appeared',
     'object_digest_differs', 'object_is_back', 'object_key', 'object_key_of_another', 'object_missing',
     'object_move', 'object_move_undecided', 'object_size_differs', 'object_still_there', 'openai_key_refused',
@@ -396,6 +401,7 @@ select 'entity_type', t.term from unnest(array[
     'audit_export', 'alert',
     'disclosure', 'disclosure_suspension', 'accounting_request',
     'breach_assessment', 'sanction', 'attestation', 'evidence_pack',
+    'share', 'sharing_authorization', 'emergency_access',
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'cost', 'deletion', 'deployment', 'insights',
     'audit_log',
     'webhook_delivery', 'webhook_endpoint', 'vendor_agreement',
@@ -421,6 +427,9 @@ select 'field', t.term from unnest(array[
     'subject',
     'event', 'accounting', 'accountingRequest', 'csv', 'entryCount', 'isFree', 'issuedAt',
     'issuedBy', 'earliestDate', 'latestDate',
+    'share', 'shares', 'sharingAuthorization', 'sharingAuthorizations', 'colleague', 'sharedBy', 'mayWriteNotes',
+    'beganAt', 'endedBy', 'endReason', 'isSignedByRepresentative', 'withdrawnAt', 'emergencyAccess', 'clinician',
+    'accessBasis',
     'auditExport', 'auditExportUrl', 'format', 'eventCount',
     'accessExportUrl', 'accessRequest', 'instructions', 'markdown', 'recording', 'consent', 'coveredRecordingCount',
     'coveredSignedNoteCount', 'heldSignedNoteCount', 'destroyedAt',
@@ -512,6 +521,12 @@ values
 ('consultation.read', 'R', false),
 ('consultation.list', 'R', false),
 ('consultation.join', 'E', false),
+('consultation.share', 'C', true),
+('consultation.end_share', 'U', true),
+('consultation.authorize_sharing', 'C', true),
+('consultation.withdraw_authorization', 'U', true),
+('patient.break_glass', 'E', true),
+('emergency_access.list', 'R', false),
 ('consultation.watch', 'R', false),
 ('guest.invite', 'C', false),
 ('guest.join', 'E', true),
@@ -852,8 +867,18 @@ declare
         when current_setting('role') = 'none' then session_user
         else current_setting('role')
     end;
+    clinician_basis text;
     event_id uuid;
 begin
+    if taken = 'clinician' then
+        clinician_basis := case
+            when action = 'patient.break_glass' then 'emergency'
+            else private.basis_of_clinician((claims ->> 'sub')::uuid, consultation_ids)
+        end;
+        if clinician_basis = 'emergency' then
+            perform private.note_emergency_use((claims ->> 'sub')::uuid, patient_ids);
+        end if;
+    end if;
     insert into audit.events (
         actor_id, actor_role, session_fingerprint, aal, action, operation, outcome, reason, purpose, basis,
         entities, patient_ids, consultation_ids, fields, row_count, byte_count, digest,
@@ -871,7 +896,7 @@ begin
         ),
         case
             when is_refusal then 'refused'
-            when taken = 'clinician' then 'treating_clinician'
+            when taken = 'clinician' then clinician_basis
             when taken = 'compliance' then 'compliance_review'
             when taken = 'patient' then 'self'
             else coalesce(
@@ -963,6 +988,14 @@ begin
                 select row(c.patient_ids[:100], c.consultation_ids[:100])::private.subjects
                 from resguardo.review_cases as c where c.id = entity
             );
+        when 'share' then
+            select s.patient_id, s.consultation_id into patient, consultation
+            from resguardo.shares as s where s.id = entity;
+        when 'sharing_authorization' then
+            select a.patient_id, a.consultation_id into patient, consultation
+            from resguardo.sharing_authorizations as a where a.id = entity;
+        when 'emergency_access' then
+            select e.patient_id into patient from resguardo.emergency_accesses as e where e.id = entity;
         else
             return null;
     end case;

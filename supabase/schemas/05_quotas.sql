@@ -3,7 +3,7 @@
 create table private.quotas (
     meter text primary key
     constraint quotas_meter_is_known check (
-        meter in ('urls', 'playbacks', 'subtitles', 'pages', 'invitations', 'questions', 'exports')
+        meter in ('urls', 'playbacks', 'subtitles', 'pages', 'invitations', 'questions', 'exports', 'emergencies')
     ),
     per_hour integer not null constraint quotas_per_hour_is_positive check (per_hour > 0)
 );
@@ -13,7 +13,7 @@ comment on table private.quotas is
 create table private.usage (
     person_id uuid not null,
     meter text not null constraint usage_meter_is_known check (
-        meter in ('urls', 'playbacks', 'subtitles', 'pages', 'invitations', 'questions', 'exports')
+        meter in ('urls', 'playbacks', 'subtitles', 'pages', 'invitations', 'questions', 'exports', 'emergencies')
     ),
     window_start timestamptz not null,
     used integer not null,

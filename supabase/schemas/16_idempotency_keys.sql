@@ -9,7 +9,8 @@ create table private.idempotency_keys (
             'addAddendum',
             'writeSessionNote', 'writePsychotherapyNote', 'askTranscript', 'exportAuditEvents',
             'recordDisclosure', 'suspendDisclosures',
-            'openBreachAssessment'
+            'openBreachAssessment',
+            'shareConsultation', 'recordSharingAuthorization'
         )
     ),
     key_sha256 bytea not null constraint idempotency_keys_key_sha256_length check (length(key_sha256) = 32),

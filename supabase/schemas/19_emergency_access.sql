@@ -40,13 +40,12 @@ begin
         select e.patient_id from resguardo.emergency_accesses as e
         where e.clinician_id = clinician and e.ended_at is null and e.ends_at > moment
             and e.began_at <= moment and e.seen_at <= moment
-            and e.ends_at > private.latest_time()
     );
 end
 $$;
 
 -- Returns the consultations of other doctors that a clinician sees now by an emergency access: those whose
--- participants consent to a text that names it. A sensitive kind of consultation is left out.
+-- participants consent to a text that names it. A sensitive consultation needs an authorization of the patient, too.
 create function private.consultations_in_emergency(clinician uuid) returns uuid[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -59,7 +58,79 @@ begin
     return array(
         select c.id from resguardo.consultations as c
         where c.patient_id = any(patients) and c.doctor_id <> clinician
-            and c.sensitivity = 'ORDINARY' and private.consents_to_sharing(c.id)
+            and (c.sensitivity = 'ORDINARY' or private.authorized_until(c.id, null) is not null)
+            and private.consents_to_sharing(c.id)
     );
+end
+$$;
+
+-- Stores that a clinician has used an emergency access to these patients. A clock that jumps back later gives no access
+-- until it has passed this time again.
+create function private.note_emergency_use(clinician uuid, patients uuid[]) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    moment constant timestamptz := private.now();
+begin
+    update resguardo.emergency_accesses as e set seen_at = moment
+    where e.clinician_id = clinician and e.patient_id = any(patients) and e.ended_at is null and e.ends_at > moment
+        and e.seen_at < moment;
+end
+$$;
+
+-- Gives the caller access to the patient with an external id for one hour, and returns the id of the access. The same
+-- transaction writes the audit row, opens the review case and opens the alert. If the caller has such an access
+-- already, the function returns that access and does not prolong it. The session's TOTP code must be at most 5 minutes
+-- old. Returns null, and writes an audit row, if no such patient exists. Raises RG403 (totp_stale), RG429
+-- (quota_emergencies), RG409 (emergency_own_patient).
+create function private.break_glass(of_external_id text, of_reason text) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor uuid := private.doctor();
+    moment timestamptz;
+    patient uuid;
+    access uuid;
+    event uuid;
+begin
+    perform private.require_recent_totp(300);
+    perform private.use_quota(doctor, 'emergencies');
+    perform from resguardo.staff as s where s.user_id = doctor for no key update;
+    doctor := private.doctor();  -- checked again under the lock, because a suspension may have ended meanwhile
+    moment := private.now();
+    patient := (select p.id from resguardo.patients as p where p.external_id = of_external_id);
+    if patient is null then
+        perform private.write_audit(
+            'patient.break_glass', 'ABSENT', 'not_found', 'patient', '{}', '{}', '{}', array['reason'], 0, null
+        );
+        return null;
+    elsif exists (
+        select from resguardo.consultations as c where c.patient_id = patient and c.doctor_id = doctor
+    ) then
+        raise exception 'emergency_own_patient' using errcode = 'RG409';
+    end if;
+    select e.id into access from resguardo.emergency_accesses as e
+    where e.clinician_id = doctor and e.patient_id = patient and e.ended_at is null
+        and e.ends_at > moment and e.began_at <= moment and e.seen_at <= moment;
+    if access is not null then
+        perform private.write_audit_of_entities(
+            'patient.break_glass', 'ALLOWED', 'repeated',
+            private.entities_of('emergency_access', array[access])
+            || private.entities_of('patient', array[patient]),
+            array[patient], '{}', array['reason'], 1, null
+        );
+        return access;
+    end if;
+    insert into resguardo.emergency_accesses as e (clinician_id, patient_id, reason, began_at, ends_at, seen_at)
+    values (doctor, patient, of_reason, moment, moment + interval '1 hour', moment)
+    returning e.id into access;
+    event := private.write_audit_of_entities(
+        'patient.break_glass', 'ALLOWED', lower(of_reason),
+        private.entities_of('emergency_access', array[access]) || private.entities_of('patient', array[patient]),
+        array[patient], private.consultations_in_emergency(doctor), array['reason', 'endsAt'], 1, null
+    );
+    perform private.open_case('break_glass', doctor, array[patient], '{}', array[event], access::text);
+    perform private.open_alert('EMERGENCY_ACCESS', access::text, 'emergency_access', array[access]);
+    return access;
 end
 $$;

@@ -246,7 +246,7 @@ begin
 end
 $$;
 
--- Returns why no recording of a consultation can start now, for the doctor and the patient of the consultation and for
+-- Returns why no recording of a consultation can start now, for clinicians who see the consultation, its patient and
 -- compliance. The service that starts recordings uses the same rows. SPEAKERS_WITH_GUESTS counts only if LiveKit
 -- routes the doctor and the patient to the two channels of a sound recording, which only the API's settings say.
 create function private.recording_blockers(of_consultation uuid)
@@ -256,6 +256,14 @@ as $$
 begin
     if current_setting('role') = 'compliance' then
         perform private.person();
+    elsif current_setting('role') = 'clinician' then
+        perform private.doctor();
+        if not exists (
+            select from resguardo.consultations as c
+            where c.id = of_consultation and private.sees_consultation(c.doctor_id, c.id)
+        ) then
+            raise exception 'consultation_not_found' using errcode = 'RG404';
+        end if;
     else
         perform private.require_own_consultation(of_consultation);
     end if;

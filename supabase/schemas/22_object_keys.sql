@@ -97,12 +97,12 @@ end
 $$;
 
 -- Writes the audit row about this access, and returns the object key of a READY file of a recording to the recording's
--- doctor: the key of its video, or of the media file beside the video that the caller names. Returns null if the person
--- may not see the recording, it does not exist or has no such file (the audit row then says DENIED, ABSENT or FAILED),
--- and '' if the file is not READY. The audit row names the recording and the media file, and for `recording.play` also
--- the viewing: a new one, or the one that the caller renews. The session's TOTP code must be no older than the given
--- maximum age. Raises RG403 (totp_stale), RG429 (quota_urls, quota_playbacks), RG409 (recording_being_deleted,
--- viewing_not_renewable).
+-- doctor, and for `recording.play` to every clinician who sees the recording: the key of its video, or of the media
+-- file beside the video that the caller names. Returns null if the person may not see the recording, it does not exist
+-- or has no such file (the audit row then says DENIED, ABSENT or FAILED), and '' if the file is not READY. The audit
+-- row names the recording and the media file, and for `recording.play` also the viewing: a new one, or the one that the
+-- caller renews. The session's TOTP code must be no older than the given maximum age. Raises RG403 (totp_stale), RG429
+-- (quota_urls, quota_playbacks), RG409 (recording_being_deleted, viewing_not_renewable).
 create function private.release_object_key(
     action text, of_recording uuid, totp_max_age_seconds integer, of_file uuid default null,
     of_viewing uuid default null, is_renewal boolean default false
@@ -114,6 +114,7 @@ declare
     wanted resguardo.recordings;
     file resguardo.recordings;
     key text;
+    is_visible boolean;
     is_allowed boolean;
 begin
     if action is null or action not in ('recording.issue_url', 'recording.read_storage', 'recording.play')
@@ -124,7 +125,11 @@ begin
     perform private.require_recent_totp(totp_max_age_seconds);
     perform private.use_quota(doctor, case action when 'recording.play' then 'playbacks' else 'urls' end);
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
-    if wanted.doctor_id = doctor and exists (
+    is_visible := case action
+        when 'recording.play' then private.sees_consultation(wanted.doctor_id, wanted.consultation_id)
+        else coalesce(wanted.doctor_id = doctor, false)
+    end;
+    if is_visible and exists (
         select from resguardo.deletions as d
         where d.recording_id = wanted.id and d.status in ('REQUESTED', 'DELETING')
     ) then
@@ -136,15 +141,15 @@ begin
         where f.id = coalesce(of_file, of_recording) and wanted.id in (f.id, f.video_id);
     end if;
     select s.object_key into key from private.recording_secrets as s where s.recording_id = file.id;
-    is_allowed := coalesce(wanted.doctor_id = doctor and file.status = 'READY' and key is not null, false);
+    is_allowed := coalesce(is_visible and file.status = 'READY' and key is not null, false);
     if is_allowed and of_viewing is not null then
         perform private.begin_viewing(of_viewing, wanted.id, file.id, doctor, is_renewal);
     end if;
     perform private.write_audit_of_entities(
         action,
         case when is_allowed then 'ALLOWED' when wanted.id is null then 'ABSENT'
-            when wanted.doctor_id <> doctor then 'DENIED' else 'FAILED' end,
-        case when wanted.id is null or wanted.doctor_id <> doctor or file.id is null then 'not_found'
+            when not is_visible then 'DENIED' else 'FAILED' end,
+        case when not is_visible or file.id is null then 'not_found'
             when not is_allowed then private.unready_reason(file.status)
             when is_renewal then 'renewal' end,
         private.entities_of('recording', array_remove(array[of_recording, of_file], null))
@@ -154,7 +159,7 @@ begin
         case when wanted.id is not null then array[wanted.consultation_id] end,
         array['object'], is_allowed::integer, case when is_allowed then file.size_bytes end
     );
-    return case when is_allowed then key when wanted.doctor_id = doctor and file.id is not null then '' end;
+    return case when is_allowed then key when is_visible and file.id is not null then '' end;
 end
 $$;
 

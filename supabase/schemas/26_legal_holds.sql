@@ -215,19 +215,20 @@ begin
 end
 $$;
 
--- Returns whether a legal hold or an access request forbids the destruction of a recording. A doctor may ask only about
--- the doctor's own recordings, and compliance about every recording. Raises RG404 (recording_not_found).
+-- Returns whether a legal hold or an access request forbids the destruction of a recording. A clinician may ask only
+-- about recordings that the clinician sees, and compliance about every recording. Raises RG404 (recording_not_found).
 create function private.is_own_held(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-    doctor uuid;
 begin
     if current_setting('role') = 'compliance' then
         perform private.person();
     else
-        doctor := private.doctor();
-        if not exists (select from resguardo.recordings as r where r.id = of_recording and r.doctor_id = doctor) then
+        perform private.doctor();
+        if not exists (
+            select from resguardo.recordings as r
+            where r.id = of_recording and private.sees_consultation(r.doctor_id, r.consultation_id)
+        ) then
             raise exception 'recording_not_found' using errcode = 'RG404';
         end if;
     end if;

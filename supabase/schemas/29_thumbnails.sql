@@ -142,19 +142,19 @@ begin
 end
 $$;
 
--- Writes the audit row, and returns whether the caller's own recording has a thumbnail. Returns false if the recording
--- belongs to a different doctor, does not exist or has no thumbnail, so the caller cannot tell these cases apart.
+-- Writes the audit row, and returns whether a recording that the caller sees has a thumbnail. Returns false if the
+-- recording is hidden from the caller, does not exist or has no thumbnail, so the caller cannot tell these cases apart.
 -- Counts as a page against the caller's quota. Raises RG409 (recording_being_deleted).
 create function private.find_thumbnail(of_action text, of_recording uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    doctor constant uuid := private.doctor();
     wanted resguardo.recordings;
     is_found boolean;
 begin
     perform private.use_quota(private.person(), 'pages');
-    select r.* into wanted from resguardo.recordings as r where r.id = of_recording and r.doctor_id = doctor;
+    select r.* into wanted from resguardo.recordings as r
+    where r.id = of_recording and private.sees_consultation(r.doctor_id, r.consultation_id);
     is_found := coalesce(wanted.thumbnail_status = 'READY', false);
     perform private.write_lookup(
         of_action, 'recording', 'recording', of_recording, wanted.id is not null,

@@ -174,7 +174,8 @@ begin
 end
 $$;
 
--- Writes the audit row, and returns the transcript of a doctor's own recording. The audit row names the recording and
+-- Writes the audit row, and returns the transcript of a recording: to read it, of a recording that the caller sees by
+-- the policies, and otherwise only of the doctor's own recording. The audit row names the recording and
 -- the entities in `shown`, which the calling statement has read. The function locks the transcript if the doctor's
 -- action changes it. For `transcript.retry` the function writes no audit row if it finds the transcript, because the
 -- statement that shows the retried recording writes the row. Returns null if the recording belongs to a different
@@ -191,7 +192,13 @@ declare
     is_deleted boolean;
     wanted resguardo.transcripts;
 begin
-    select r.doctor_id = doctor, r.status = 'DELETED' into is_own, is_deleted
+    select
+        case of_action
+            when 'transcript.read' then private.sees_consultation(r.doctor_id, r.consultation_id)
+            else r.doctor_id = doctor
+        end,
+        r.status = 'DELETED'
+    into is_own, is_deleted
     from resguardo.recordings as r where r.id = of_recording;
     if is_own and is_deleted then
         raise exception 'recording_deleted' using errcode = 'RG409';
@@ -212,10 +219,10 @@ begin
 end
 $$;
 
--- Returns the id and the encrypted transcript text of the caller's own recording, the recording's data key, and every
--- correction. Before that, writes the audit row, which also names the entities in `shown` and the fields in
--- `of_fields`: what the statement that calls this function reads besides the text. Raises RG409
--- (recording_being_deleted) if the deletion of the recording was requested. The call counts as a page against the
+-- Returns the id and the encrypted transcript text of a recording (private.find_transcript says of which), the
+-- recording's data key, and every correction. Before that, writes the audit row, which also names the entities in
+-- `shown` and the fields in `of_fields`: what the statement that calls this function reads besides the text. Raises
+-- RG409 (recording_being_deleted) if the deletion of the recording was requested. The call counts as a page against the
 -- caller's quota, and `transcript.ask` as a question.
 create function private.open_transcript(of_action text, of_recording uuid, shown jsonb, of_fields text[])
 returns table (

@@ -120,7 +120,8 @@ for each row when (
     (old.status, old.error, old.attempt, old.part_count, old.parts_done, old.is_refreshed, old.dismissed_count)
 ) execute function private.announce_change();
 
--- Writes the audit row, and returns the insights into a doctor's own recording. The audit row names the recording and
+-- Writes the audit row, and returns the insights into a recording: to read them, into a recording that the caller sees
+-- by the policies, and otherwise only into the doctor's own recording. The audit row names the recording and
 -- the entities in `shown`, which the calling statement has read. The function locks the insights if the doctor's
 -- action changes them. For `insights.retry` and `insights.refresh` the function writes no audit row if it finds the
 -- insights, because the statement that shows the recording writes the row. Returns null if the recording belongs to a
@@ -137,7 +138,13 @@ declare
     is_deleted boolean;
     wanted resguardo.insights;
 begin
-    select r.doctor_id = doctor, r.status = 'DELETED' into is_own, is_deleted
+    select
+        case of_action
+            when 'insights.read' then private.sees_consultation(r.doctor_id, r.consultation_id)
+            else r.doctor_id = doctor
+        end,
+        r.status = 'DELETED'
+    into is_own, is_deleted
     from resguardo.recordings as r where r.id = of_recording;
     if is_own and is_deleted then
         raise exception 'recording_deleted' using errcode = 'RG409';
@@ -158,10 +165,11 @@ begin
 end
 $$;
 
--- Returns the encrypted insights into the caller's own recording, the recording's data key, and the numbers of the
--- dismissed lines. Before that, writes the audit row, which also names the entities in `shown` and the fields in
--- `of_fields`: what the statement that calls this function reads besides the text. Returns no row unless the insights
--- are READY or STALE. Raises RG409 (recording_being_deleted) if the deletion of the recording was requested.
+-- Returns the encrypted insights into a recording (private.find_insights says into which), the recording's data key,
+-- and the numbers of the dismissed lines. Before that, writes the audit row, which also names the entities in `shown`
+-- and the fields in `of_fields`: what the statement that calls this function reads besides the text. Returns no row
+-- unless the insights are READY or STALE. Raises RG409 (recording_being_deleted) if the deletion of the recording was
+-- requested.
 create function private.open_insights(of_action text, of_recording uuid, shown jsonb, of_fields text[])
 returns table (
     id uuid, status text, generation integer, language text, vendor text, model text, dropped_count integer,

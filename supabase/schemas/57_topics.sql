@@ -69,8 +69,8 @@ begin
     from resguardo.insights as i
     inner join private.insight_texts as w on w.recording_id = i.recording_id
     inner join private.recording_keys as k on k.recording_id = i.recording_id
-    where i.recording_id = of_recording and i.doctor_id = private.doctor() and i.status in ('READY', 'STALE')
-        and w.topics is not null
+    where i.recording_id = of_recording and i.status in ('READY', 'STALE') and w.topics is not null
+        and private.sees_consultation(i.doctor_id, i.consultation_id)
         and not private.is_to_be_destroyed(of_recording);
     if found_topics is not null then
         insert into private.shown_topics as s (recording_ids) values (array[of_recording])

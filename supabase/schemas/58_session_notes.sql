@@ -126,8 +126,9 @@ end
 $$;
 
 -- Locks and returns the recording whose notes a doctor changes, so that its destruction does not begin before the
--- transaction ends. If the recording belongs to a different doctor or does not exist, the function writes an audit row
--- with DENIED or ABSENT about the entity that the doctor named, and returns null. Raises RG409 (recording_deleted,
+-- transaction ends. A colleague whose share permits notes may write session notes, and change those that the colleague
+-- wrote. If the caller may not change the notes or the recording does not exist, the function writes an audit row with
+-- DENIED or ABSENT about the entity that the caller named, and returns null. Raises RG409 (recording_deleted,
 -- recording_being_deleted).
 create function private.lock_noted_recording(
     of_action text, of_recording uuid, entity_type text, entity uuid
@@ -137,9 +138,17 @@ as $$
 declare
     doctor constant uuid := private.doctor();
     wanted resguardo.recordings;
+    is_permitted boolean;
 begin
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording and r.medium = 'VIDEO';
-    if wanted.id is null or wanted.doctor_id <> doctor then
+    is_permitted := wanted.doctor_id = doctor or (
+        of_action like 'session_note.%' and private.may_write_session_notes(wanted.doctor_id, wanted.consultation_id)
+        and (
+            of_action = 'session_note.write'
+            or exists (select from private.session_notes as n where n.id = entity and n.author_id = doctor)
+        )
+    );
+    if wanted.id is null or is_permitted is not true then
         perform private.write_audit(
             of_action, case when wanted.id is null then 'ABSENT' else 'DENIED' end, 'not_found', entity_type,
             array[entity], array_remove(array[wanted.patient_id], null),
@@ -170,7 +179,6 @@ returns table (consultation_id uuid, wrapped bytea, root_key text, duration_seco
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    doctor constant uuid := private.doctor();
     wanted resguardo.recordings;
 begin
     if of_action is null or of_action not in ('session_note.write', 'psychotherapy_note.write') then
@@ -178,7 +186,7 @@ begin
     end if;
     perform private.use_quota(private.person(), 'pages');
     perform from resguardo.consultations as c
-    where c.doctor_id = doctor and c.id in (
+    where private.may_write_session_notes(c.doctor_id, c.id) and c.id in (
         select r.consultation_id from resguardo.recordings as r where r.id = of_recording
     )
     for no key update;
@@ -405,13 +413,17 @@ declare
     entities constant jsonb := private.entities_of('consultation', array[of_consultation]) || shown
         || private.entities_of('session_note', notes);
     wanted resguardo.consultations;
+    is_permitted boolean;
 begin
     select c.* into wanted from resguardo.consultations as c where c.id = of_consultation;
+    is_permitted := coalesce(wanted.doctor_id = doctor, false) or (
+        of_action like 'session_note.%' and private.may_write_session_notes(wanted.doctor_id, wanted.id)
+    );
     if of_action like '%.read' or of_action like '%.watch' then
         if is_counted then
             perform private.use_quota(private.person(), 'pages');
         end if;
-        if wanted.doctor_id is distinct from doctor then
+        if not is_permitted then
             perform private.write_audit(
                 of_action, case when wanted.id is null then 'ABSENT' else 'DENIED' end, 'not_found', 'consultation',
                 array[of_consultation], array_remove(array[wanted.patient_id], null),
@@ -423,7 +435,7 @@ begin
             of_action, 'ALLOWED', null, entities, array[wanted.patient_id], array[wanted.id], of_fields,
             cardinality(notes), null
         );
-    elsif wanted.doctor_id is distinct from doctor or not private.complete_audit_row(
+    elsif not is_permitted or not private.complete_audit_row(
         of_action, entities, array[wanted.patient_id], array[wanted.id], cardinality(notes), of_fields
     ) then
         raise exception 'reserved_action' using errcode = 'RG403';
@@ -432,7 +444,7 @@ begin
 end
 $$;
 
--- Returns the encrypted session notes of the caller's own consultation in the order in which they were written, or
+-- Returns the encrypted session notes of a consultation whose session notes the caller may write, in their order, or
 -- only the given note, with the data key of each recording. Before that, writes the audit row, which also names the
 -- entities in `shown` and the fields in `of_fields`. The answer of a change has the action of that change. Notes are
 -- left out if the deletion of their recording was requested, and `is_incomplete` is then true. Returns no row if the
@@ -450,7 +462,7 @@ as $$
 declare
     own constant uuid := (
         select c.id from resguardo.consultations as c
-        where c.id = of_consultation and c.doctor_id = private.doctor()
+        where c.id = of_consultation and private.may_write_session_notes(c.doctor_id, c.id)
     );
     readable uuid[];
     found_notes uuid[];
@@ -591,11 +603,13 @@ create function private.session_notes_version(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    own constant uuid := (
-        select c.id from resguardo.consultations as c
-        where c.id = of_consultation and c.doctor_id = private.doctor()
-    );
+    own uuid;
 begin
+    perform private.doctor();
+    own := (
+        select c.id from resguardo.consultations as c
+        where c.id = of_consultation and private.may_write_session_notes(c.doctor_id, c.id)
+    );
     return (
         select md5(coalesce(string_agg(n.id::text || ' ' || n.version, ',' order by n.id), ''))
         from private.session_notes as n

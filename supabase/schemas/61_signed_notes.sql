@@ -233,7 +233,7 @@ begin
 end
 $$;
 
--- Writes the audit row, and returns the versions of those signed notes in `shown` that the calling doctor signed,
+-- Writes the audit row, and returns the versions of those signed notes in `shown` that the caller sees,
 -- oldest version first, with their ciphertexts and the data key of the patient. `asked` is the recording or the
 -- patient by which the doctor asked, or null for all notes. `is_logged` says whether the audit log has the hash of
 -- the version. A destroyed note has no ciphertext and no key.
@@ -247,6 +247,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     doctor constant uuid := private.doctor();
+    others constant uuid[] := private.shared_consultation_ids();
     ids uuid[];
     patients uuid[];
     consultations uuid[];
@@ -255,7 +256,7 @@ begin
     select array_agg(n.id), array_agg(distinct n.patient_id), array_agg(distinct n.consultation_id)
     into ids, patients, consultations
     from resguardo.signed_notes as n
-    where n.doctor_id = doctor and n.id in (
+    where (n.doctor_id = doctor or n.consultation_id = any(others)) and n.id in (
         select (i.id)::uuid
         from jsonb_array_elements(shown) as e (entry)
         cross join lateral jsonb_array_elements_text(e.entry -> 'ids') as i (id)
@@ -266,10 +267,11 @@ begin
         coalesce(asked_type, 'signed_note'), asked,
         exists (
             select from resguardo.consultations as c
-            where c.doctor_id = doctor and asked_type = 'patient' and c.patient_id = asked
+            where asked_type = 'patient' and c.patient_id = asked and (c.doctor_id = doctor or c.id = any(others))
         ) or exists (
             select from resguardo.recordings as r
-            where r.doctor_id = doctor and asked_type = 'recording' and r.id = asked
+            where asked_type = 'recording' and r.id = asked
+                and (r.doctor_id = doctor or r.consultation_id = any(others))
         ),
         shown, patients, consultations, coalesce(cardinality(ids), 0), of_fields
     );

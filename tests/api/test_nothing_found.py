@@ -14,7 +14,7 @@ from app.postgres.audited import AuditedList, AuditedRead
 from app.postgres.composer import EntityList, EntityRead
 from devstack.object_store import ObjectStore
 from graphql_schema.root_fields import permission_of
-from tests.api import assessing, documents, requesting
+from tests.api import assessing, documents, requesting, sharing
 from tests.api.accounting import ACCOUNTING_REQUESTS
 from tests.api.deleting import destroy_recording
 from tests.api.disclosing import DISCLOSURES, RELEASED_COPIES, SUSPENSIONS
@@ -112,6 +112,7 @@ QUERIES = {
     "staffAccessReviewEntries": Look(documents.STAFF_ACCESS_ENTRIES, {"reviewId": NOWHERE}),
     "officerProposals": Look(documents.OFFICER_PROPOSALS, {"filter": {"statuses": ["FAILED"]}}),
     "accessRequests": Look(requesting.ACCESS_REQUESTS),
+    "emergencyAccesses": Look(sharing.EMERGENCY_ACCESSES),
     "legalHolds": Look(LEGAL_HOLDS),
     "retentionPolicies": Look(POLICIES),
     "retentionPreview": Look(PREVIEW, {"policyId": 999}, "ABSENT"),
@@ -242,6 +243,27 @@ GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
     "placeLegalHold": (
         "mutation ($hold: PlaceLegalHoldInput!) { placeLegalHold(input: $hold) { coveredRecordingCount } }",
         {"hold": on_patient(NOWHERE)},
+    ),
+    "shareConsultation": (
+        sharing.SHARE_CONSULTATION,
+        {
+            "share": {
+                "consultationId": NOWHERE,
+                "colleagueId": NOWHERE,
+                "purpose": "COVERAGE",
+                "endsAt": sharing.tomorrow(),
+            }
+        },
+    ),
+    "endShare": (sharing.END_SHARE, {"shareId": NOWHERE}),
+    "recordSharingAuthorization": (
+        sharing.RECORD_AUTHORIZATION,
+        {"paper": {"consultationId": NOWHERE, "signedOn": "2026-11-01", "expiresAt": sharing.tomorrow()}},
+    ),
+    "withdrawSharingAuthorization": (sharing.WITHDRAW_AUTHORIZATION, {"paperId": NOWHERE}),
+    "breakGlass": (
+        sharing.BREAK_GLASS,
+        {"glass": {"patientExternalId": "nobody at all", "reason": "DISASTER"}},
     ),
     "createClip": (
         documents.CREATE_CLIP,

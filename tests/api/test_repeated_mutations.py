@@ -12,7 +12,7 @@ from graphql import build_schema
 from psycopg import sql
 
 from app.session_notes.model import NoteKind
-from tests.api import assessing, documents
+from tests.api import assessing, documents, sharing
 from tests.api.accounting import insert_accounting_request
 from tests.api.deleting import request_deletion
 from tests.api.delivering import AGREEMENT, insert_delivery
@@ -476,6 +476,31 @@ async def _invite_staff(at: Arranged) -> Call:
     return at.officer, {"email": f"{uuid4().hex}@example.org", "role": "CLINICIAN"}
 
 
+async def _share(at: Arranged) -> Call:
+    await at.case.consent()
+    colleague = (await at.harness.clinician()).user_id
+    return at.case.doctor, sharing.share_input(at.case, colleague, idempotencyKey=str(uuid4()))
+
+
+async def _end_share(at: Arranged) -> Call:
+    colleague = (await at.harness.clinician()).user_id
+    return at.case.doctor, {"shareId": await sharing.insert_share(at.harness, at.case, colleague)}
+
+
+async def _authorize(at: Arranged) -> Call:
+    await sharing.make_sensitive(at.harness, at.case)
+    return at.case.doctor, sharing.paper_input(at.case, idempotencyKey=str(uuid4()))
+
+
+async def _withdraw_paper(at: Arranged) -> Call:
+    return at.case.doctor, {"sharingAuthorizationId": await sharing.insert_paper(at.harness, at.case)}
+
+
+async def _break_glass(at: Arranged) -> Call:
+    patient = await sharing.external_id_of(at.harness, at.case)
+    return await at.harness.clinician(), {"patientExternalId": patient, "reason": "DISASTER"}
+
+
 async def _place_hold(at: Arranged) -> Call:
     return at.officer, hold_input({"consultation": {"id": at.case.id}})
 
@@ -572,6 +597,11 @@ CALLS: dict[str, Arrange] = {
     "suspendStaff": _suspend,
     "liftLanguageBudget": _lift_budget,
     "inviteStaff": _invite_staff,
+    "shareConsultation": _share,
+    "endShare": _end_share,
+    "recordSharingAuthorization": _authorize,
+    "withdrawSharingAuthorization": _withdraw_paper,
+    "breakGlass": _break_glass,
     "placeLegalHold": _place_hold,
     "releaseLegalHold": _release_hold,
     "approveRetentionPolicy": _settle_policy,

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from app.session_notes.model import NoteKind
 from devstack.livekit.webhooks import sign
 from graphql_schema.schema import make_schema
-from tests.api import accounting, assessing, disclosing, documents, requesting
+from tests.api import accounting, assessing, disclosing, documents, requesting, sharing
 from tests.api.deleting import destroy_recording, request_deletion
 from tests.api.delivering import AGREEMENT, insert_delivery
 from tests.api.drafting import store_suggestions
@@ -194,6 +194,12 @@ FIELDS = {
     "issueThumbnailUrl": Field(documents.ISSUE_THUMBNAIL_URL, CLINICIAN),
     "createClip": Field(documents.CREATE_CLIP, CLINICIAN),
     "processLivekitWebhook": Field(documents.WEBHOOK, ANYBODY),
+    "shareConsultation": Field(sharing.SHARE_CONSULTATION, CLINICIAN),
+    "endShare": Field(sharing.END_SHARE, CLINICIAN),
+    "recordSharingAuthorization": Field(sharing.RECORD_AUTHORIZATION, CLINICIAN),
+    "withdrawSharingAuthorization": Field(sharing.WITHDRAW_AUTHORIZATION, CLINICIAN),
+    "breakGlass": Field(sharing.BREAK_GLASS, CLINICIAN),
+    "emergencyAccesses": Field(sharing.EMERGENCY_ACCESSES, COMPLIANCE),
     "publishStaffName": Field(documents.PUBLISH_STAFF_NAME, COMPLIANCE),
     "staffAccessReviews": Field(documents.STAFF_ACCESS_REVIEWS, COMPLIANCE),
     "staffAccessReviewEntries": Field(documents.STAFF_ACCESS_ENTRIES, COMPLIANCE),
@@ -409,6 +415,7 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "body": body,
         "authorization": sign(body.encode(), LIVEKIT_KEY, LIVEKIT_SECRET)["authorization"],
     }
+    given |= await _of_shares(harness, field, case)
     if field in OF_A_NOTE:
         kind_of_note = NoteKind.SESSION if "Session" in field else NoteKind.PSYCHOTHERAPY
         given["id"] = str(await store_note(harness, UUID(recording), kind=kind_of_note))
@@ -469,6 +476,25 @@ async def _arrange_staff(harness: ApiHarness, field: str, given: dict[str, objec
         proposer = await harness.staff("compliance")
         made = await proposer.ask(documents.RESET_SECOND_FACTOR, userId=given["userId"])
         given["id"] = made["id"]
+async def _of_shares(harness: ApiHarness, field: str, case: Case) -> dict[str, object]:
+    """Return the variables of the mutations about shares and emergency access, after making their rows."""
+    colleague = (await harness.clinician()).user_id
+    if field == "recordSharingAuthorization":
+        await sharing.make_sensitive(harness, case)
+    return {
+        "share": sharing.share_input(case, colleague),
+        "paper": sharing.paper_input(case),
+        "shareId": await sharing.insert_share(harness, case, colleague) if field == "endShare" else None,
+        "paperId": await sharing.insert_paper(harness, case)
+        if field == "withdrawSharingAuthorization"
+        else None,
+        "glass": {
+            "patientExternalId": await sharing.external_id_of(harness, await harness.case())
+            if field == "breakGlass"
+            else "nobody",
+            "reason": "DISASTER",
+        },
+    }
 
 
 async def _give_export(harness: ApiHarness, variables: Mapping[str, object], person: Person) -> None:

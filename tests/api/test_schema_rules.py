@@ -404,6 +404,11 @@ CHANGED = {
     "releaseLegalHold": {"legalHold"},
     "approveRetentionPolicy": {"retentionPolicy", "supersededPolicy"},
     "rejectRetentionPolicy": {"retentionPolicy"},
+    "shareConsultation": {"share"},
+    "endShare": {"share"},
+    "recordSharingAuthorization": {"sharingAuthorization"},
+    "withdrawSharingAuthorization": {"sharingAuthorization"},
+    "breakGlass": {"emergencyAccess"},
     "publishStaffName": {"staffMember"},
     "resetSecondFactor": {"officerProposal"},
     "reinstateStaff": {"officerProposal"},
@@ -800,6 +805,7 @@ def test_mutation_that_makes_something_takes_an_idempotency_key() -> None:
         "openBreachAssessment",
         *("writeSessionNote", "writePsychotherapyNote"),
         *("recordDisclosure", "suspendDisclosures"),
+        *("shareConsultation", "recordSharingAuthorization"),
     }
     for name in keyed:
         assert "`idempotencyKey`" in (MUTATIONS[name].description or "")

@@ -1,10 +1,11 @@
 """The medical practice of the policy tests, and all actors that can connect to its database.
 
 The practice has two cases with the same kinds of rows: doctor Ana with patient Paula, and doctor Bruno with patient
-Pablo. Each case has four consultations. The consultation `over` has ended and has a recording in each finished
-status. The consultation `live` is being recorded with a guest in the room. In the consultation `unconsented`, a
-guest joined without consent. The consultation `startable` may be recorded. The ids of rows are derived from names,
-so that a failure message shows which row it concerns.
+Pablo. Ana shares her consultation `over` with Berta, and Dario has an emergency access to Paula. Each case has four
+consultations. The consultation `over` has ended and has a recording in each finished status. The consultation `live`
+is being recorded with a guest in the room. In the consultation `unconsented`, a guest joined without consent. The
+consultation `startable` may be recorded. The ids of rows are derived from names, so that a failure message shows
+which row it concerns.
 """
 
 import json
@@ -83,7 +84,8 @@ FINISHED = ("VERIFYING", "READY", "FAILED", "ABORTED", "LOST")
 @dataclass(frozen=True)
 class Actor:
     """An actor that can connect to the database: a person in one role, or a database role. `user` is None if the
-    actor is not a person but a database role.
+    actor is not a person but a database role. If `sees_shared` is true, the actor sees the consultation `over` of Ana,
+    without being its doctor.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Actor:
     case: Case | None = None
     session: str = "session"
     claimed_aal: str = "aal2"
+    sees_shared: bool = False
 
     @property
     def claims(self) -> dict[str, Any]:
@@ -101,6 +104,8 @@ class Actor:
 ACTORS = (
     Actor("clinician who owns", "clinician", "ana", ANA),
     Actor("clinician who does not", "clinician", "bruno", BRUNO),
+    Actor("colleague with a share", "clinician", "berta", sees_shared=True),
+    Actor("clinician in an emergency", "clinician", "dario", sees_shared=True),
     Actor("clinician without second factor", "clinician", "ana", ANA, "aal1 session", "aal1"),
     Actor("signed-out clinician", "clinician", "ana", ANA, "ended session"),
     Actor("suspended clinician", "clinician", "sara"),
@@ -118,6 +123,8 @@ ACTORS = (
 STAFF = {
     "ana": ("clinician", "active"),
     "bruno": ("clinician", "active"),
+    "berta": ("clinician", "active"),
+    "dario": ("clinician", "active"),
     "sara": ("clinician", "suspended"),
     "carla": ("compliance", "active"),
     "simon": ("compliance", "suspended"),

@@ -33,7 +33,7 @@ class Relation:
 
     `of_case` is an SQL condition that selects the rows of one doctor's case, with one placeholder for the doctor's
     id. `of_case` is None if the rows belong to no case. `change` contains the SET and WHERE clauses of a harmless
-    update that the table's rules permit.
+    update that the table's rules permit. `shared` selects the rows of one consultation.
     """
 
     key: LiteralString
@@ -41,6 +41,7 @@ class Relation:
     change: LiteralString | None = None
     changes: Callable[[Actor], frozenset[str]] | None = None
     add: Callable[[Case, Actor], Insert] | None = None
+    shared: LiteralString = "consultation_id = %s"
 
 
 def _consultation(case: Case, _: Actor) -> Insert:
@@ -141,9 +142,11 @@ RELATIONS: dict[str, Relation] = {
     "resguardo.access_review_entries": Relation("id", "member_id = %s"),
     "resguardo.officer_proposals": Relation("id", "member_id = %s"),
     "resguardo.patients": Relation(
-        "id", "id = (select patient_id from resguardo.consultations where doctor_id = %s limit 1)"
+        "id",
+        "id = (select patient_id from resguardo.consultations where doctor_id = %s limit 1)",
+        shared="id = (select patient_id from resguardo.consultations where id = %s)",
     ),
-    "resguardo.consultations": Relation("id", "doctor_id = %s", add=_consultation),
+    "resguardo.consultations": Relation("id", "doctor_id = %s", add=_consultation, shared="id = %s"),
     "resguardo.participants": Relation(
         "id", "doctor_id = %s", "set joined_at = now()", _joined_by, add=_participant
     ),
@@ -156,6 +159,7 @@ RELATIONS: dict[str, Relation] = {
         "id", "doctor_id = %s", _STOP, lambda who: _of(who, "live RECORDING"), add=_recording
     ),
     "resguardo.shares": Relation("id", "doctor_id = %s"),
+    "resguardo.sharing_authorizations": Relation("id", "doctor_id = %s"),
     "resguardo.emergency_accesses": Relation("id", "clinician_id = %s"),
     "resguardo.clips": Relation("id", "doctor_id = %s"),
     "resguardo.recording_imports": Relation("id", "doctor_id = %s", add=_import),
@@ -308,14 +312,30 @@ RELATIONS: dict[str, Relation] = {
     ),
 }
 _EVENTS = Relation("id")
+SHARED = (
+    "resguardo.shares",
+    "resguardo.patients",
+    "resguardo.consultations",
+    "resguardo.participants",
+    "resguardo.consents",
+    "resguardo.standing_consents",
+    "resguardo.recordings",
+    "resguardo.clips",
+    "resguardo.transcripts",
+    "resguardo.insights",
+    "resguardo.signed_notes",
+    "resguardo.signed_note_versions",
+)
+"""The relations whose rows of a shared consultation a colleague sees."""
 
 
 @dataclass(frozen=True)
 class Population:
-    """The keys of all rows of a relation, and the keys of the rows of each case."""
+    """The keys of all rows of a relation, of the rows of each case, and of the rows of Ana's consultation `over`."""
 
     everything: Keys
     of_case: dict[Case, Keys]
+    shared: Keys = frozenset()
 
 
 def relation_of(name: str) -> Relation:
@@ -333,8 +353,12 @@ def population_of(connection: Connection, name: str) -> Population:
     if relation.of_case is None:
         return Population(everything, {case: frozenset() for case in CASES})
     of_case = sql.SQL("{} where {}").format(read, sql.SQL(relation.of_case))
+    shared: Keys = frozenset()
+    if name in SHARED:
+        of_shared = sql.SQL("{} where {}").format(read, sql.SQL(relation.shared))
+        shared = _keys(connection.execute(of_shared, [ANA.id_of("over")]))
     return Population(
-        everything, {case: _keys(connection.execute(of_case, [case.doctor_id])) for case in CASES}
+        everything, {case: _keys(connection.execute(of_case, [case.doctor_id])) for case in CASES}, shared
     )
 
 
@@ -400,6 +424,10 @@ def _reach(
     own = there.of_case[who.case] if who.case else frozenset[str]()
     if reached and reached == (wanted if who.case is None and wanted is not None else there.everything):
         return "all rows"
+    if who.sees_shared and reached and reached == there.shared:
+        return "shared rows"
+    if who.sees_shared and not reached & ours:
+        return "nothing"
     if who.case is ANA and reached and reached == (own if wanted is None else wanted):
         return "own rows"
     if who.case is not BRUNO and not reached:

@@ -29,6 +29,7 @@ def seed(superuser_url: str) -> None:
         _people(Practice(connection))
         for case in CASES:
             _case(connection, case)
+        _access_of_others(connection)
         _queue(connection)
 
 
@@ -157,12 +158,12 @@ def _case(connection: Connection, case: Case) -> None:
 
 
 def _shares(connection: Connection, case: Case) -> None:
-    """Insert a share of the consultation `over` and an emergency access, both of which have ended."""
+    """Insert a share of the consultation `live` and an emergency access, which have ended, and an authorization."""
     connection.execute(
         "insert into resguardo.shares (consultation_id, doctor_id, patient_id, colleague_id, shared_by, purpose,"
         " may_write_notes, began_at, ends_at) values (%s, %s, %s, %s, %s, 'CARE_TEAM', false, %s, %s)",
         [
-            case.id_of("over"),
+            case.id_of("live"),
             case.doctor_id,
             case.patient_id,
             id_of("sara"),
@@ -181,6 +182,31 @@ def _shares(connection: Connection, case: Case) -> None:
             NOON - timedelta(hours=23),
             NOON - timedelta(days=1),
         ],
+    )
+    connection.execute(
+        "insert into resguardo.sharing_authorizations (consultation_id, doctor_id, patient_id, signed_on,"
+        " is_signed_by_representative, expires_at, recorded_by, recorded_at)"
+        " values (%s, %s, %s, current_date, false, now() + interval '1 day', %s, now())",
+        [case.id_of("over"), case.doctor_id, case.patient_id, case.doctor_id],
+    )
+
+
+def _access_of_others(connection: Connection) -> None:
+    """Let Berta see the consultation `over` of Ana by a share, and Dario by an emergency access to Paula."""
+    connection.execute(
+        "insert into resguardo.shares (consultation_id, doctor_id, patient_id, colleague_id, shared_by, purpose,"
+        " may_write_notes, began_at, ends_at)"
+        " values (%s, %s, %s, %s, %s, 'CARE_TEAM', false, now(), now() + interval '30 days')",
+        [ANA.id_of("over"), ANA.doctor_id, ANA.patient_id, id_of("berta"), ANA.doctor_id],
+    )
+    connection.execute(
+        "update resguardo.consents set text_version = '2027-02' where consultation_id = %s",
+        [ANA.id_of("over")],
+    )
+    connection.execute(
+        "insert into resguardo.emergency_accesses (clinician_id, patient_id, reason, began_at, ends_at, seen_at)"
+        " values (%s, %s, 'DISASTER', now(), now() + interval '1 hour', now())",
+        [id_of("dario"), ANA.patient_id],
     )
 
 

@@ -16,10 +16,12 @@ from psycopg.types.json import Jsonb
 
 from app.bucket import drifts, model
 from app.deletions.model import DeletionReason
+from app.emergency_access.model import EmergencyReason
 from app.integrations.livekit import refusals as livekit_refusals
 from app.integrations.livekit import snapshots as livekit_snapshots
 from app.integrations.storage.sts_credentials import ROLE_REFUSALS
 from app.recordings.transitions import CONSENT_REASONS, TRANSITIONS
+from app.shares.model import ShareEndReason
 from app.texts.reasons import load_reasons
 from graphql_schema.schema import make_schema
 from tests.databases import MIGRATIONS, Database
@@ -246,6 +248,8 @@ def _reasons() -> set[str]:
         *steps,
         *(f"{step}_{role}" for step in ("add", "suspend", "change") for role in ("clinician", "compliance")),
         *(reason.value.lower() for reason in DeletionReason),
+        *(reason.value.lower() for reason in EmergencyReason),
+        ShareEndReason.AUTHORIZATION_WITHDRAWN.value.lower(),
         *(f"quota_{meter}" for meter in quotas),
     }
 

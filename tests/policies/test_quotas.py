@@ -41,7 +41,9 @@ def test_changed_quota_holds_from_the_next_use_on(practice: Database) -> None:
         _use(doctor, "pages")
     apply_quotas(
         practice.owner_url,
-        Quotas(urls=1, playbacks=1, subtitles=1, pages=2, invitations=1, questions=1, exports=1),
+        Quotas(
+            urls=1, playbacks=1, subtitles=1, pages=2, invitations=1, questions=1, exports=1, emergencies=1
+        ),
     )
     with acting(practice, "clinician who owns") as doctor:
         _use(doctor, "pages")
@@ -49,7 +51,9 @@ def test_changed_quota_holds_from_the_next_use_on(practice: Database) -> None:
         _use(doctor, "pages")
     apply_quotas(
         practice.owner_url,
-        Quotas(urls=1, playbacks=1, subtitles=1, pages=3, invitations=1, questions=1, exports=1),
+        Quotas(
+            urls=1, playbacks=1, subtitles=1, pages=3, invitations=1, questions=1, exports=1, emergencies=1
+        ),
     )
     with acting(practice, "clinician who owns") as doctor:
         _use(doctor, "pages")
@@ -112,7 +116,9 @@ def test_more_parallel_reads_than_slots_are_all_counted(practice: Database, *, i
 def test_read_waits_for_the_transaction_that_holds_the_last_use(practice: Database, *, is_kept: bool) -> None:
     apply_quotas(
         practice.owner_url,
-        Quotas(urls=1, playbacks=1, subtitles=1, pages=1, invitations=1, questions=1, exports=1),
+        Quotas(
+            urls=1, playbacks=1, subtitles=1, pages=1, invitations=1, questions=1, exports=1, emergencies=1
+        ),
     )
     with acting(practice, "clinician who owns") as holder:
         _use(holder, "pages")
@@ -131,7 +137,16 @@ def test_read_waits_for_the_transaction_that_holds_the_last_use(practice: Databa
 def test_parallel_reads_use_a_quota_up_and_never_exceed_it(practice: Database, quota: int) -> None:
     apply_quotas(
         practice.owner_url,
-        Quotas(urls=1, playbacks=1, subtitles=1, pages=quota, invitations=1, questions=1, exports=1),
+        Quotas(
+            urls=1,
+            playbacks=1,
+            subtitles=1,
+            pages=quota,
+            invitations=1,
+            questions=1,
+            exports=1,
+            emergencies=1,
+        ),
     )
     with ThreadPoolExecutor(10) as pool:
         reads = [pool.submit(_read, practice) for _ in range(quota + 15)]
@@ -144,7 +159,9 @@ def test_parallel_reads_use_a_quota_up_and_never_exceed_it(practice: Database, q
 def test_read_that_is_rolled_back_gives_its_use_back(practice: Database) -> None:
     apply_quotas(
         practice.owner_url,
-        Quotas(urls=1, playbacks=1, subtitles=1, pages=1, invitations=1, questions=1, exports=1),
+        Quotas(
+            urls=1, playbacks=1, subtitles=1, pages=1, invitations=1, questions=1, exports=1, emergencies=1
+        ),
     )
     with acting(practice, "clinician who owns") as doctor:
         _use(doctor, "pages")
@@ -159,7 +176,9 @@ def test_lowered_quota_counts_the_uses_before_it(practice: Database) -> None:
         _read(practice)
     apply_quotas(
         practice.owner_url,
-        Quotas(urls=1, playbacks=1, subtitles=1, pages=5, invitations=1, questions=1, exports=1),
+        Quotas(
+            urls=1, playbacks=1, subtitles=1, pages=5, invitations=1, questions=1, exports=1, emergencies=1
+        ),
     )
     with refused("RG429", "quota_pages"):
         _read(practice)
@@ -168,7 +187,9 @@ def test_lowered_quota_counts_the_uses_before_it(practice: Database) -> None:
 def test_new_hour_starts_again_and_adds_no_rows(practice: Database) -> None:
     apply_quotas(
         practice.owner_url,
-        Quotas(urls=1, playbacks=1, subtitles=1, pages=2, invitations=1, questions=1, exports=1),
+        Quotas(
+            urls=1, playbacks=1, subtitles=1, pages=2, invitations=1, questions=1, exports=1, emergencies=1
+        ),
     )
     for _ in range(2):
         _read(practice)

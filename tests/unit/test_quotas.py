@@ -21,13 +21,13 @@ def test_quotas_of_the_repository_are_read() -> None:
     assert quotas.invitations >= 1
 
 
-OTHERS = "playbacks = 5\nsubtitles = 4\ninvitations = 3\nquestions = 6\nexports = 7\n"
+OTHERS = "playbacks = 5\nsubtitles = 4\ninvitations = 3\nquestions = 6\nexports = 7\nemergencies = 8\n"
 
 
 def test_quotas_are_read_by_name(tmp_path: Path) -> None:
     path = _file(tmp_path, f"[per_person_and_hour]\npages = 2\nurls = 1\n{OTHERS}")
     assert load_quotas(path) == Quotas(
-        urls=1, playbacks=5, subtitles=4, pages=2, invitations=3, questions=6, exports=7
+        urls=1, playbacks=5, subtitles=4, pages=2, invitations=3, questions=6, exports=7, emergencies=8
     )
 
 

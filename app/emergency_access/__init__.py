@@ -1,0 +1,1 @@
+"""Emergency access ("break-glass") to a patient of another doctor."""

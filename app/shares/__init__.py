@@ -1,0 +1,1 @@
+"""Shares of consultations with colleagues, and the authorizations that sensitive consultations need."""
