@@ -875,7 +875,7 @@ begin
             when action = 'patient.break_glass' then 'emergency'
             else private.basis_of_clinician((claims ->> 'sub')::uuid, consultation_ids)
         end;
-        if clinician_basis = 'emergency' then
+        if clinician_basis = 'emergency' and action <> 'patient.break_glass' then
             perform private.note_emergency_use((claims ->> 'sub')::uuid, patient_ids);
         end if;
     end if;

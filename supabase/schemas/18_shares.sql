@@ -61,7 +61,7 @@ create table resguardo.sharing_authorizations (
     recorded_at timestamptz not null,
     withdrawn_at timestamptz,
     constraint sharing_authorizations_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
-    references resguardo.consultations (id, doctor_id, patient_id),
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade,
     constraint sharing_authorizations_term_is_possible check (expires_at > recorded_at)
 );
 alter table resguardo.sharing_authorizations enable row level security;

@@ -476,6 +476,8 @@ async def _arrange_staff(harness: ApiHarness, field: str, given: dict[str, objec
         proposer = await harness.staff("compliance")
         made = await proposer.ask(documents.RESET_SECOND_FACTOR, userId=given["userId"])
         given["id"] = made["id"]
+
+
 async def _of_shares(harness: ApiHarness, field: str, case: Case) -> dict[str, object]:
     """Return the variables of the mutations about shares and emergency access, after making their rows."""
     colleague = (await harness.clinician()).user_id

@@ -57,6 +57,9 @@ VERBS = {
     "assign",
     "attest",
     "attribute",
+    "break",
+    "end",
+    "share",
     "complete",
     "correct",
     "create",
@@ -931,6 +934,8 @@ def test_every_argument_of_a_page_says_its_limit() -> None:
         "BreachAssessment.patients": MOST_NESTED,
         "BreachAssessment.recordings": MOST_NESTED,
         "Consultation.recordings": MOST_NESTED,
+        "Consultation.shares": MOST_NESTED,
+        "Consultation.sharingAuthorizations": MOST_NESTED,
         "ReviewCase.events": MOST_NESTED,
         "Query.transcriptSearch": MOST_HITS,
     }

@@ -98,12 +98,8 @@ async def test_break_glass_shows_one_patient_with_the_basis_emergency(harness: A
     answer = await clinician.send(sharing.BREAK_GLASS, glass=glass)
     begun = answer.body["data"]["breakGlass"]["emergencyAccess"]
     assert (begun["patient"]["externalId"], begun["isActive"]) == (glass["patientExternalId"], True)
-    (event,) = await harness.audit(answer.request_id)
-    assert (event["action"], event["basis"], event["reason"]) == (
-        "patient.break_glass",
-        "emergency",
-        "risk_of_harm",
-    )
+    events = [one for one in await harness.audit(answer.request_id) if one["action"] == "patient.break_glass"]
+    assert [(one["basis"], one["reason"]) for one in events] == [("emergency", "risk_of_harm")]
     read = await clinician.send(ONE, id=case.id)
     assert read.body["data"]["consultation"]["accessBasis"] == "EMERGENCY"
     assert [event["basis"] for event in await harness.audit(read.request_id)] == ["emergency"]
