@@ -107,8 +107,8 @@ VERBS = {
 }
 """The verbs of the domain with which a mutation may begin."""
 
-NOUNS_TOO = {"join", "record", "request"}
-"""Verbs with which the noun of a type may begin: a join token, a request header."""
+NOUNS_TOO = {"join", "record", "request", "share"}
+"""Verbs with which the noun of a type may begin: a join token, a request header, a share."""
 
 UNITS = (
     "Seconds|Minutes|Bytes|Count|Counts|Number|Days|Years|Hours|GbMonths|Usd|UsdPerMonth|UsdPerMinute|UsdPerGbMonth"

@@ -521,11 +521,15 @@ OF_MEMBERS_WORK = {
     ("language_tokens_used", "of_doctor"),
     ("consultations_shared_with", "colleague"),
     ("consultations_in_emergency", "clinician"),
+    ("reassign_consultations", "approved.member_id"),
+    ("reassign_consultations", "approved.recipient_id"),
+    ("find_single_hits", "event.actor_id"),
 }
 """The recordings of a member who is suspended are stopped by compliance, who does not read them. The budget of a doctor
 is a number of tokens, which the worker and the functions of the doctor's session read. The consultations that a
 clinician sees without being their doctor are those of `private.shared_consultation_ids`, which asks private.doctor(),
-and of the audit row, which is also written for a session that has ended.
+and of the audit row, which is also written for a session that has ended. The worker reassigns consultations and
+evaluates the rules of the review.
 """
 
 
