@@ -1,6 +1,6 @@
 -- name: share
--- Shares the caller's own consultation with a colleague and returns the id of the share; null if the consultation belongs
--- to another doctor or does not exist.
+-- Shares the caller's own consultation with a colleague and returns the id of the share; null if the consultation
+-- belongs to another doctor or does not exist.
 select private.share_consultation(
     %(consultation_id)s, %(colleague_id)s, %(purpose)s, %(may_write_notes)s, %(ends_at)s
 );
@@ -10,8 +10,8 @@ select private.share_consultation(
 select private.end_share(%(id)s);
 
 -- name: authorize
--- Records an authorization of the patient and returns its id; null if the consultation belongs to another doctor or does
--- not exist.
+-- Records an authorization of the patient and returns its id; null if the consultation belongs to another doctor or
+-- does not exist.
 select private.authorize_sharing(
     %(consultation_id)s, %(colleague_id)s, %(signed_on)s, %(is_signed_by_representative)s, %(expires_at)s
 );

@@ -978,6 +978,11 @@ select 'reason', t.term from unnest(array[
     'no_consent_to_withdraw', 'no_export_has_it', 'no_review_asked', 'no_valid_signature',
     'no_recording_has_it', 'operation_not_found', 'subscription_by_post',
     'no_valid_token', 'not_a_refusal', 'not_a_rejection', 'not_found',
+    'colleague_not_found', 'colleague_suspended', 'shared_with_oneself', 'shared_already', 'share_term',
+    'share_consent', 'share_not_authorized', 'too_many_shares', 'share_not_found', 'authorization_not_needed',
+    'authorization_dates',
+    'too_many_authorizations', 'authorization_not_found', 'authorization_withdrawn', 'emergency_own_patient',
+    'quota_emergencies', 'medical_emergency', 'risk_of_harm', 'doctor_unreachable', 'disaster',
     'not_permitted', 'not_registered', 'not_reviewable', 'object_appeared',
     'object_digest_differs', 'object_is_back', 'object_key', 'object_key_of_another', 'object_missing',
     'object_move', 'object_move_undecided', 'object_size_differs', 'object_still_there', 'openai_key_refused',
@@ -1078,6 +1083,7 @@ select 'entity_type', t.term from unnest(array[
     'audit_export', 'alert',
     'disclosure', 'disclosure_suspension', 'accounting_request',
     'breach_assessment', 'sanction', 'attestation', 'evidence_pack',
+    'share', 'sharing_authorization', 'emergency_access',
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'cost', 'deletion', 'deployment', 'insights',
     'audit_log',
     'webhook_delivery', 'webhook_endpoint', 'vendor_agreement',
@@ -1103,6 +1109,9 @@ select 'field', t.term from unnest(array[
     'subject',
     'event', 'accounting', 'accountingRequest', 'csv', 'entryCount', 'isFree', 'issuedAt',
     'issuedBy', 'earliestDate', 'latestDate',
+    'share', 'shares', 'sharingAuthorization', 'sharingAuthorizations', 'colleague', 'sharedBy', 'mayWriteNotes',
+    'beganAt', 'endedBy', 'endReason', 'isSignedByRepresentative', 'withdrawnAt', 'emergencyAccess', 'clinician',
+    'accessBasis',
     'auditExport', 'auditExportUrl', 'format', 'eventCount',
     'accessExportUrl', 'accessRequest', 'instructions', 'markdown', 'recording', 'consent', 'coveredRecordingCount',
     'coveredSignedNoteCount', 'heldSignedNoteCount', 'destroyedAt',
@@ -1194,6 +1203,12 @@ values
 ('consultation.read', 'R', false),
 ('consultation.list', 'R', false),
 ('consultation.join', 'E', false),
+('consultation.share', 'C', true),
+('consultation.end_share', 'U', true),
+('consultation.authorize_sharing', 'C', true),
+('consultation.withdraw_authorization', 'U', true),
+('patient.break_glass', 'E', true),
+('emergency_access.list', 'R', false),
 ('consultation.watch', 'R', false),
 ('guest.invite', 'C', false),
 ('guest.join', 'E', true),
@@ -1534,8 +1549,18 @@ declare
         when current_setting('role') = 'none' then session_user
         else current_setting('role')
     end;
+    clinician_basis text;
     event_id uuid;
 begin
+    if taken = 'clinician' then
+        clinician_basis := case
+            when action = 'patient.break_glass' then 'emergency'
+            else private.basis_of_clinician((claims ->> 'sub')::uuid, consultation_ids)
+        end;
+        if clinician_basis = 'emergency' and action <> 'patient.break_glass' then
+            perform private.note_emergency_use((claims ->> 'sub')::uuid, patient_ids);
+        end if;
+    end if;
     insert into audit.events (
         actor_id, actor_role, session_fingerprint, aal, action, operation, outcome, reason, purpose, basis,
         entities, patient_ids, consultation_ids, fields, row_count, byte_count, digest,
@@ -1553,7 +1578,7 @@ begin
         ),
         case
             when is_refusal then 'refused'
-            when taken = 'clinician' then 'treating_clinician'
+            when taken = 'clinician' then clinician_basis
             when taken = 'compliance' then 'compliance_review'
             when taken = 'patient' then 'self'
             else coalesce(
@@ -1645,6 +1670,14 @@ begin
                 select row(c.patient_ids[:100], c.consultation_ids[:100])::private.subjects
                 from resguardo.review_cases as c where c.id = entity
             );
+        when 'share' then
+            select s.patient_id, s.consultation_id into patient, consultation
+            from resguardo.shares as s where s.id = entity;
+        when 'sharing_authorization' then
+            select a.patient_id, a.consultation_id into patient, consultation
+            from resguardo.sharing_authorizations as a where a.id = entity;
+        when 'emergency_access' then
+            select e.patient_id into patient from resguardo.emergency_accesses as e where e.id = entity;
         else
             return null;
     end case;
@@ -1934,7 +1967,7 @@ $$;
 create table private.quotas (
     meter text primary key
     constraint quotas_meter_is_known check (
-        meter in ('urls', 'playbacks', 'subtitles', 'pages', 'invitations', 'questions', 'exports')
+        meter in ('urls', 'playbacks', 'subtitles', 'pages', 'invitations', 'questions', 'exports', 'emergencies')
     ),
     per_hour integer not null constraint quotas_per_hour_is_positive check (per_hour > 0)
 );
@@ -1944,7 +1977,7 @@ comment on table private.quotas is
 create table private.usage (
     person_id uuid not null,
     meter text not null constraint usage_meter_is_known check (
-        meter in ('urls', 'playbacks', 'subtitles', 'pages', 'invitations', 'questions', 'exports')
+        meter in ('urls', 'playbacks', 'subtitles', 'pages', 'invitations', 'questions', 'exports', 'emergencies')
     ),
     window_start timestamptz not null,
     used integer not null,
@@ -4025,7 +4058,8 @@ create table private.idempotency_keys (
             'addAddendum',
             'writeSessionNote', 'writePsychotherapyNote', 'askTranscript', 'exportAuditEvents',
             'recordDisclosure', 'suspendDisclosures',
-            'openBreachAssessment'
+            'openBreachAssessment',
+            'shareConsultation', 'recordSharingAuthorization'
         )
     ),
     key_sha256 bytea not null constraint idempotency_keys_key_sha256_length check (length(key_sha256) = 32),
@@ -4572,13 +4606,44 @@ comment on column resguardo.shares.ends_at is 'The end of the term. From then on
 comment on column resguardo.shares.ended_at is 'When the share ended before its term; null if it did not.';
 comment on column resguardo.shares.ended_by is
 'The person whose action ended the share: the doctor, the colleague, or who withdrew a consent.';
-create index shares_consultation_idx on resguardo.shares (consultation_id, doctor_id, patient_id);
+create index shares_consultation_idx
+on resguardo.shares (consultation_id, doctor_id, patient_id, began_at desc, id desc);
 create index shares_doctor_idx on resguardo.shares (doctor_id);
 create index shares_patient_idx on resguardo.shares (patient_id);
 create index shares_shared_by_idx on resguardo.shares (shared_by);
 create index shares_colleague_idx on resguardo.shares (colleague_id, ends_at) where ended_at is null;
 create index shares_of_colleague_idx on resguardo.shares (colleague_id, began_at desc, id desc);
-create unique index shares_one_open_key on resguardo.shares (consultation_id, colleague_id) where ended_at is null;
+
+create table resguardo.sharing_authorizations (
+    id uuid primary key default gen_random_uuid(),
+    consultation_id uuid not null,
+    doctor_id uuid not null,
+    patient_id uuid not null,
+    colleague_id uuid
+    constraint sharing_authorizations_colleague_id_fkey references resguardo.staff (user_id),
+    signed_on date not null,
+    is_signed_by_representative boolean not null,
+    expires_at timestamptz not null,
+    recorded_by uuid not null
+    constraint sharing_authorizations_recorded_by_fkey references resguardo.staff (user_id),
+    recorded_at timestamptz not null,
+    withdrawn_at timestamptz,
+    constraint sharing_authorizations_consultation_fkey foreign key (consultation_id, doctor_id, patient_id)
+    references resguardo.consultations (id, doctor_id, patient_id) on update cascade,
+    constraint sharing_authorizations_term_is_possible check (expires_at > recorded_at)
+);
+alter table resguardo.sharing_authorizations enable row level security;
+comment on table resguardo.sharing_authorizations is
+'Authorizations that a patient signed, so that a sensitive consultation may be shared or seen in an emergency.';
+comment on column resguardo.sharing_authorizations.colleague_id is
+'The colleague with whom the consultation may be shared. Null for an authorization of emergency access.';
+comment on column resguardo.sharing_authorizations.signed_on is 'The date on the paper that the practice keeps.';
+create index sharing_authorizations_consultation_idx
+on resguardo.sharing_authorizations (consultation_id, doctor_id, patient_id, recorded_at desc, id desc);
+create index sharing_authorizations_doctor_idx on resguardo.sharing_authorizations (doctor_id);
+create index sharing_authorizations_patient_idx on resguardo.sharing_authorizations (patient_id);
+create index sharing_authorizations_colleague_idx on resguardo.sharing_authorizations (colleague_id);
+create index sharing_authorizations_recorded_by_idx on resguardo.sharing_authorizations (recorded_by);
 
 -- Returns the versions of the consent text that name shares and emergency access. A test holds them equal to
 -- `ABOUT_SHARING` in app/consents/texts.py.
@@ -4617,6 +4682,20 @@ begin
 end
 $$;
 
+-- Returns until when a patient's authorization permits a sensitive consultation to be shared with a colleague, or to be
+-- seen in an emergency if `colleague` is null. Returns null if no authorization permits it now.
+create function private.authorized_until(of_consultation uuid, colleague uuid) returns timestamptz
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select max(a.expires_at) from resguardo.sharing_authorizations as a
+        where a.consultation_id = of_consultation and a.colleague_id is not distinct from colleague
+            and a.withdrawn_at is null and a.expires_at > private.now()
+    );
+end
+$$;
+
 -- Returns the consultations that other doctors share with a clinician now.
 create function private.consultations_shared_with(colleague uuid) returns uuid[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -4642,6 +4721,64 @@ declare
     doctor constant uuid := private.doctor();
 begin
     return private.consultations_shared_with(doctor) || private.consultations_in_emergency(doctor);
+end
+$$;
+
+-- Law 3: returns whether the caller, a clinician, sees a row of this doctor and consultation. The functions that bypass
+-- the policies call it where the policies of the row's table show shared rows. Raises the same errors as
+-- private.doctor().
+create function private.sees_consultation(of_doctor uuid, of_consultation uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+begin
+    return coalesce(of_doctor = doctor or of_consultation = any(private.shared_consultation_ids()), false);
+end
+$$;
+
+-- Law 3: returns whether the caller, a clinician, may read and write session notes of this doctor and consultation: the
+-- doctor may, and a colleague whose share permits it. An emergency access never permits it.
+create function private.may_write_session_notes(of_doctor uuid, of_consultation uuid) returns boolean
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+begin
+    return coalesce(of_doctor = doctor, false) or exists (
+        select from resguardo.shares as s
+        where s.consultation_id = of_consultation and s.colleague_id = doctor and s.may_write_notes
+            and s.ended_at is null and s.ends_at > private.now()
+            and s.consultation_id = any(private.consultations_shared_with(doctor))
+    );
+end
+$$;
+
+-- Returns when the access of the caller to a consultation of another doctor ends, so that no URL is valid for longer.
+-- Returns infinity for the doctor of the consultation, and null if the caller does not see it.
+create function private.access_ends_at(of_consultation uuid) returns timestamptz
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+    about resguardo.consultations;
+begin
+    select c.* into about from resguardo.consultations as c where c.id = of_consultation;
+    if about.doctor_id = doctor then
+        return 'infinity';
+    elsif not private.sees_consultation(about.doctor_id, about.id) then
+        return null;
+    end if;
+    return (
+        select max(e.ends_at)
+        from (
+            select s.ends_at from resguardo.shares as s
+            where s.consultation_id = of_consultation and s.colleague_id = doctor and s.ended_at is null
+            union all
+            select a.ends_at from resguardo.emergency_accesses as a
+            where a.patient_id = about.patient_id and a.clinician_id = doctor and a.ended_at is null
+        ) as e
+    );
 end
 $$;
 
@@ -4674,20 +4811,294 @@ $$;
 -- Returns the basis of a clinician's audit row that names these consultations: `emergency` if the clinician sees any
 -- of them only by an emergency access, else `shared` if the clinician sees any of them only by a share, else
 -- `treating_clinician`. The function does not check the session, because the row of a refusal is written without one.
+-- Most clinicians have neither a share nor an emergency access, so it looks for one first.
 create function private.basis_of_clinician(clinician uuid, consultations uuid[]) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    shared constant uuid[] := private.consultations_shared_with(clinician);
-    in_emergency constant uuid[] := private.consultations_in_emergency(clinician);
+    moment constant timestamptz := private.now();
+    shared uuid[];
 begin
+    if not exists (
+        select from resguardo.shares as s
+        where s.colleague_id = clinician and s.ended_at is null and s.ends_at > moment
+    ) and not exists (
+        select from resguardo.emergency_accesses as e where e.clinician_id = clinician and e.ends_at > moment
+    ) then
+        return 'treating_clinician';
+    end if;
+    shared := private.consultations_shared_with(clinician);
     return case
         when exists (
-            select from unnest(consultations) as c (id) where c.id = any(in_emergency) and c.id <> all(shared)
+            select from unnest(private.consultations_in_emergency(clinician)) as c (id)
+            where c.id = any(consultations) and c.id <> all(shared)
         ) then 'emergency'
         when consultations && shared then 'shared'
         else 'treating_clinician'
     end;
+end
+$$;
+
+-- Ends the open shares of a consultation, or only those with one colleague, and writes one audit row about them. The
+-- subscriptions to the consultation read again, and those of the colleagues end.
+create function private.end_shares(of_consultation uuid, of_colleague uuid, why text) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    moment constant timestamptz := private.now();
+    ended resguardo.shares[];
+begin
+    with gone as (
+        update resguardo.shares as s set ended_at = moment, ended_by = private.uid(), end_reason = why
+        where (of_consultation is null or s.consultation_id = of_consultation)
+            and (of_colleague is null or s.colleague_id = of_colleague)
+            and coalesce(of_consultation, of_colleague) is not null
+            and s.ended_at is null and s.ends_at > moment
+        returning s.*
+    )
+
+    select array_agg(row(g.*)::resguardo.shares) into ended from gone as g;
+    if ended is not null then
+        perform private.write_audit_of_entities(
+            'consultation.end_share', 'ALLOWED', lower(why),
+            private.entities_of('share', array(select e.id from unnest(ended) as e)),
+            array(select distinct e.patient_id from unnest(ended) as e),
+            array(select distinct e.consultation_id from unnest(ended) as e),
+            array['endedAt', 'endReason'], cardinality(ended), null
+        );
+        perform pg_notify('resguardo_changes', concat_ws(' ', e.consultation_id, e.doctor_id))
+        from (select distinct d.consultation_id, d.doctor_id from unnest(ended) as d) as e;
+    end if;
+end
+$$;
+
+-- Law 6: a share lasts only as long as everyone's consent. When a consent changes, or another participant must consent,
+-- the function ends the shares of the consultation if they lack a consent. Its name comes after that of
+-- consents_guard, which locks the consultation.
+create function private.recheck_shares() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (
+        select from resguardo.shares as s
+        where s.consultation_id = new.consultation_id and s.ended_at is null and s.ends_at > private.now()
+    ) and not private.consents_to_sharing(new.consultation_id) then
+        perform private.end_shares(new.consultation_id, null, 'CONSENT_WITHDRAWN');
+    end if;
+    return null;
+end
+$$;
+
+create trigger consents_recheck_shares after insert on resguardo.consents
+for each row execute function private.recheck_shares();
+
+create trigger participants_recheck_shares after insert or update of joined_at on resguardo.participants
+for each row execute function private.recheck_shares();
+
+-- Ends what a member of staff sees of other doctors' patients when the member is suspended or gets another role. A
+-- reinstatement does not restore it.
+create function private.end_access_of_member() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform private.end_shares(null, new.user_id, 'COLLEAGUE_SUSPENDED');
+    update resguardo.emergency_accesses as e set ended_at = private.now()
+    where e.clinician_id = new.user_id and e.ended_at is null and e.ends_at > private.now();
+    return null;
+end
+$$;
+
+create trigger staff_end_access after update of status, role on resguardo.staff
+for each row when (new.status = 'suspended' or new.role <> old.role) execute function private.end_access_of_member();
+
+-- Shares the caller's own consultation with a colleague, and returns the id of the share. Returns null, and writes an
+-- audit row, if the consultation belongs to another doctor or does not exist. The statement that shows the share writes
+-- the audit row otherwise. The function locks the colleague and the consultation, so that neither the colleague's
+-- suspension nor a withdrawal of consent can miss the share. Raises RG409 (colleague_not_found, colleague_suspended,
+-- shared_with_oneself, shared_already, share_term, share_consent, share_not_authorized, too_many_shares).
+create function private.share_consultation(
+    of_consultation uuid, of_colleague uuid, of_purpose text, with_notes boolean, until timestamptz
+) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+    moment constant timestamptz := private.now();
+    colleague resguardo.staff;
+    about resguardo.consultations;
+    made uuid;
+begin
+    select s.* into colleague from resguardo.staff as s where s.user_id = of_colleague for share;
+    select c.* into about from resguardo.consultations as c
+    where c.id = of_consultation and c.doctor_id = doctor for update;
+    if about.id is null then
+        perform private.write_lookup(
+            'consultation.share', 'consultation', 'consultation', of_consultation, false, '[]', '{}', '{}', 0,
+            array['share']
+        );
+        return null;
+    elsif of_colleague = doctor then
+        raise exception 'shared_with_oneself' using errcode = 'RG409';
+    elsif colleague.role is distinct from 'clinician' then
+        raise exception 'colleague_not_found' using errcode = 'RG409';
+    elsif colleague.status <> 'active' then
+        raise exception 'colleague_suspended' using errcode = 'RG409';
+    elsif until is null or until <= moment or until > moment + interval '366 days' then
+        raise exception 'share_term' using errcode = 'RG409';
+    elsif not private.consents_to_sharing(of_consultation) then
+        raise exception 'share_consent' using errcode = 'RG409';
+    elsif about.sensitivity <> 'ORDINARY'
+        and (until <= private.authorized_until(of_consultation, of_colleague)) is not true
+    then
+        raise exception 'share_not_authorized' using errcode = 'RG409';
+    elsif exists (
+        select from resguardo.shares as s
+        where s.consultation_id = of_consultation and s.colleague_id = of_colleague
+            and s.ended_at is null and s.ends_at > moment
+    ) then
+        raise exception 'shared_already' using errcode = 'RG409';
+    elsif (
+        select count(*) from (
+            select from resguardo.shares as s
+            where s.colleague_id = of_colleague and s.ended_at is null and s.ends_at > moment
+            limit 1000
+        ) as o
+    ) >= 1000 then
+        raise exception 'too_many_shares' using errcode = 'RG409';
+    end if;
+    insert into resguardo.shares as s (
+        consultation_id, doctor_id, patient_id, colleague_id, shared_by, purpose, may_write_notes, began_at, ends_at
+    ) values (
+        of_consultation, doctor, about.patient_id, of_colleague, doctor, of_purpose, with_notes, moment, until
+    )
+    returning s.id into made;
+    perform private.write_audit_later(
+        'consultation.share', null, 'share', made, about.patient_id, of_consultation,
+        array['colleague', 'purpose', 'mayWriteNotes', 'endsAt'], null
+    );
+    return made;
+end
+$$;
+
+-- Ends a share at once, and returns its id. The caller is the doctor of the consultation or the colleague. If the share
+-- has ended, the function changes nothing. Returns null, and writes an audit row, if the caller may not see the share
+-- or it does not exist.
+create function private.end_share(of_share uuid) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+    moment constant timestamptz := private.now();
+    wanted resguardo.shares;
+begin
+    select s.* into wanted from resguardo.shares as s
+    where s.id = of_share and (s.doctor_id = doctor or s.colleague_id = doctor) for update;
+    if wanted.id is null then
+        perform private.write_lookup(
+            'consultation.end_share', 'share', 'share', of_share, false, '[]', '{}', '{}', 0, array['endedAt']
+        );
+        return null;
+    elsif wanted.ended_at is null and wanted.ends_at > moment then
+        update resguardo.shares as s
+        set ended_at = moment, ended_by = doctor,
+            end_reason = case when s.doctor_id = doctor then 'ENDED_BY_DOCTOR' else 'ENDED_BY_COLLEAGUE' end
+        where s.id = of_share;
+        perform pg_notify('resguardo_changes', concat_ws(' ', wanted.consultation_id, wanted.doctor_id));
+    end if;
+    perform private.write_audit_later(
+        'consultation.end_share', null, 'share', of_share, wanted.patient_id, wanted.consultation_id,
+        array['endedAt', 'endReason'], null
+    );
+    return of_share;
+end
+$$;
+
+-- Records an authorization that the patient of the caller's own sensitive consultation signed, and returns its id.
+-- `of_colleague` is the colleague that it names, or null for emergency access. Returns null, and writes an audit row,
+-- if the consultation belongs to another doctor or does not exist. Raises RG409 (authorization_not_needed,
+-- authorization_dates, colleague_not_found, too_many_authorizations).
+create function private.authorize_sharing(
+    of_consultation uuid, of_colleague uuid, of_signed_on date, by_representative boolean, until timestamptz
+) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+    moment constant timestamptz := private.now();
+    about resguardo.consultations;
+    made uuid;
+begin
+    select c.* into about from resguardo.consultations as c
+    where c.id = of_consultation and c.doctor_id = doctor for no key update;
+    if about.id is null then
+        perform private.write_lookup(
+            'consultation.authorize_sharing', 'consultation', 'consultation', of_consultation, false, '[]', '{}', '{}',
+            0, array['sharingAuthorization']
+        );
+        return null;
+    elsif about.sensitivity = 'ORDINARY' then
+        raise exception 'authorization_not_needed' using errcode = 'RG409';
+    elsif of_signed_on > (moment at time zone 'Etc/GMT-14')::date or of_signed_on < date '1900-01-01'
+        or until <= moment or until > moment + interval '10 years'
+    then
+        raise exception 'authorization_dates' using errcode = 'RG409';
+    elsif of_colleague is not null and (
+        of_colleague = doctor or not exists (
+            select from resguardo.staff as s where s.user_id = of_colleague and s.role = 'clinician'
+        )
+    ) then
+        raise exception 'colleague_not_found' using errcode = 'RG409';
+    elsif (
+        select count(*) from resguardo.sharing_authorizations as a where a.consultation_id = of_consultation
+    ) >= 1000 then
+        raise exception 'too_many_authorizations' using errcode = 'RG409';
+    end if;
+    insert into resguardo.sharing_authorizations as a (
+        consultation_id, doctor_id, patient_id, colleague_id, signed_on, is_signed_by_representative, expires_at,
+        recorded_by, recorded_at
+    ) values (
+        of_consultation, doctor, about.patient_id, of_colleague, of_signed_on, by_representative, until, doctor, moment
+    )
+    returning a.id into made;
+    perform private.write_audit_later(
+        'consultation.authorize_sharing', null, 'sharing_authorization', made, about.patient_id, of_consultation,
+        array['sharingAuthorization'], null
+    );
+    return made;
+end
+$$;
+
+-- Records that the patient has withdrawn an authorization, which ends the share with its colleague, and returns its id.
+-- A repeated call changes nothing. Returns null, and writes an audit row, if the authorization is of another doctor's
+-- consultation or does not exist.
+create function private.withdraw_sharing_authorization(of_authorization uuid) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor constant uuid := private.doctor();
+    wanted resguardo.sharing_authorizations;
+begin
+    select a.* into wanted from resguardo.sharing_authorizations as a where a.id = of_authorization and a.doctor_id = doctor;
+    perform from resguardo.consultations as c where c.id = wanted.consultation_id for update;
+    select a.* into wanted from resguardo.sharing_authorizations as a
+    where a.id = of_authorization and a.doctor_id = doctor for update;
+    if wanted.id is null then
+        perform private.write_lookup(
+            'consultation.withdraw_authorization', 'sharing_authorization', 'sharing_authorization', of_authorization,
+            false, '[]', '{}', '{}', 0, array['sharingAuthorization']
+        );
+        return null;
+    elsif wanted.withdrawn_at is null then
+        update resguardo.sharing_authorizations as a set withdrawn_at = private.now() where a.id = of_authorization;
+        if wanted.colleague_id is not null then
+            perform private.end_shares(wanted.consultation_id, wanted.colleague_id, 'AUTHORIZATION_WITHDRAWN');
+        end if;
+    end if;
+    perform private.write_audit_later(
+        'consultation.withdraw_authorization', null, 'sharing_authorization', of_authorization, wanted.patient_id,
+        wanted.consultation_id, array['sharingAuthorization'], null
+    );
+    return of_authorization;
 end
 $$;
 
@@ -4736,13 +5147,12 @@ begin
         select e.patient_id from resguardo.emergency_accesses as e
         where e.clinician_id = clinician and e.ended_at is null and e.ends_at > moment
             and e.began_at <= moment and e.seen_at <= moment
-            and e.ends_at > private.latest_time()
     );
 end
 $$;
 
 -- Returns the consultations of other doctors that a clinician sees now by an emergency access: those whose
--- participants consent to a text that names it. A sensitive kind of consultation is left out.
+-- participants consent to a text that names it. A sensitive consultation needs an authorization of the patient, too.
 create function private.consultations_in_emergency(clinician uuid) returns uuid[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4755,8 +5165,80 @@ begin
     return array(
         select c.id from resguardo.consultations as c
         where c.patient_id = any(patients) and c.doctor_id <> clinician
-            and c.sensitivity = 'ORDINARY' and private.consents_to_sharing(c.id)
+            and (c.sensitivity = 'ORDINARY' or private.authorized_until(c.id, null) is not null)
+            and private.consents_to_sharing(c.id)
     );
+end
+$$;
+
+-- Stores that a clinician has used an emergency access to these patients. A clock that jumps back later gives no access
+-- until it has passed this time again.
+create function private.note_emergency_use(clinician uuid, patients uuid[]) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    moment constant timestamptz := private.now();
+begin
+    update resguardo.emergency_accesses as e set seen_at = moment
+    where e.clinician_id = clinician and e.patient_id = any(patients) and e.ended_at is null and e.ends_at > moment
+        and e.seen_at < moment;
+end
+$$;
+
+-- Gives the caller access to the patient with an external id for one hour, and returns the id of the access. The same
+-- transaction writes the audit row, opens the review case and opens the alert. If the caller has such an access
+-- already, the function returns that access and does not prolong it. The session's TOTP code must be at most 5 minutes
+-- old. Returns null, and writes an audit row, if no such patient exists. Raises RG403 (totp_stale), RG429
+-- (quota_emergencies), RG409 (emergency_own_patient).
+create function private.break_glass(of_external_id text, of_reason text) returns uuid
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    doctor uuid := private.doctor();
+    moment timestamptz;
+    patient uuid;
+    access uuid;
+    event uuid;
+begin
+    perform private.require_recent_totp(300);
+    perform private.use_quota(doctor, 'emergencies');
+    perform from resguardo.staff as s where s.user_id = doctor for no key update;
+    doctor := private.doctor();  -- checked again under the lock, because a suspension may have ended meanwhile
+    moment := private.now();
+    patient := (select p.id from resguardo.patients as p where p.external_id = of_external_id);
+    if patient is null then
+        perform private.write_audit(
+            'patient.break_glass', 'ABSENT', 'not_found', 'patient', '{}', '{}', '{}', array['reason'], 0, null
+        );
+        return null;
+    elsif exists (
+        select from resguardo.consultations as c where c.patient_id = patient and c.doctor_id = doctor
+    ) then
+        raise exception 'emergency_own_patient' using errcode = 'RG409';
+    end if;
+    select e.id into access from resguardo.emergency_accesses as e
+    where e.clinician_id = doctor and e.patient_id = patient and e.ended_at is null
+        and e.ends_at > moment and e.began_at <= moment and e.seen_at <= moment;
+    if access is not null then
+        perform private.write_audit_of_entities(
+            'patient.break_glass', 'ALLOWED', 'repeated',
+            private.entities_of('emergency_access', array[access])
+            || private.entities_of('patient', array[patient]),
+            array[patient], '{}', array['reason'], 1, null
+        );
+        return access;
+    end if;
+    insert into resguardo.emergency_accesses as e (clinician_id, patient_id, reason, began_at, ends_at, seen_at)
+    values (doctor, patient, of_reason, moment, moment + interval '1 hour', moment)
+    returning e.id into access;
+    event := private.write_audit_of_entities(
+        'patient.break_glass', 'ALLOWED', lower(of_reason),
+        private.entities_of('emergency_access', array[access]) || private.entities_of('patient', array[patient]),
+        array[patient], private.consultations_in_emergency(doctor), array['reason', 'endsAt'], 1, null
+    );
+    perform private.open_case('break_glass', doctor, array[patient], '{}', array[event], access::text);
+    perform private.open_alert('EMERGENCY_ACCESS', access::text, 'emergency_access', array[access]);
+    return access;
 end
 $$;
 
@@ -5391,7 +5873,7 @@ begin
 end
 $$;
 
--- Returns why no recording of a consultation can start now, for the doctor and the patient of the consultation and for
+-- Returns why no recording of a consultation can start now, for clinicians who see the consultation, its patient and
 -- compliance. The service that starts recordings uses the same rows. SPEAKERS_WITH_GUESTS counts only if LiveKit
 -- routes the doctor and the patient to the two channels of a sound recording, which only the API's settings say.
 create function private.recording_blockers(of_consultation uuid)
@@ -5401,6 +5883,14 @@ as $$
 begin
     if current_setting('role') = 'compliance' then
         perform private.person();
+    elsif current_setting('role') = 'clinician' then
+        perform private.doctor();
+        if not exists (
+            select from resguardo.consultations as c
+            where c.id = of_consultation and private.sees_consultation(c.doctor_id, c.id)
+        ) then
+            raise exception 'consultation_not_found' using errcode = 'RG404';
+        end if;
     else
         perform private.require_own_consultation(of_consultation);
     end if;
@@ -5743,12 +6233,12 @@ end
 $$;
 
 -- Writes the audit row about this access, and returns the object key of a READY file of a recording to the recording's
--- doctor: the key of its video, or of the media file beside the video that the caller names. Returns null if the person
--- may not see the recording, it does not exist or has no such file (the audit row then says DENIED, ABSENT or FAILED),
--- and '' if the file is not READY. The audit row names the recording and the media file, and for `recording.play` also
--- the viewing: a new one, or the one that the caller renews. The session's TOTP code must be no older than the given
--- maximum age. Raises RG403 (totp_stale), RG429 (quota_urls, quota_playbacks), RG409 (recording_being_deleted,
--- viewing_not_renewable).
+-- doctor, and for `recording.play` to every clinician who sees the recording: the key of its video, or of the media
+-- file beside the video that the caller names. Returns null if the person may not see the recording, it does not exist
+-- or has no such file (the audit row then says DENIED, ABSENT or FAILED), and '' if the file is not READY. The audit
+-- row names the recording and the media file, and for `recording.play` also the viewing: a new one, or the one that the
+-- caller renews. The session's TOTP code must be no older than the given maximum age. Raises RG403 (totp_stale), RG429
+-- (quota_urls, quota_playbacks), RG409 (recording_being_deleted, viewing_not_renewable).
 create function private.release_object_key(
     action text, of_recording uuid, totp_max_age_seconds integer, of_file uuid default null,
     of_viewing uuid default null, is_renewal boolean default false
@@ -5760,6 +6250,7 @@ declare
     wanted resguardo.recordings;
     file resguardo.recordings;
     key text;
+    is_visible boolean;
     is_allowed boolean;
 begin
     if action is null or action not in ('recording.issue_url', 'recording.read_storage', 'recording.play')
@@ -5770,7 +6261,11 @@ begin
     perform private.require_recent_totp(totp_max_age_seconds);
     perform private.use_quota(doctor, case action when 'recording.play' then 'playbacks' else 'urls' end);
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording;
-    if wanted.doctor_id = doctor and exists (
+    is_visible := case action
+        when 'recording.play' then private.sees_consultation(wanted.doctor_id, wanted.consultation_id)
+        else coalesce(wanted.doctor_id = doctor, false)
+    end;
+    if is_visible and exists (
         select from resguardo.deletions as d
         where d.recording_id = wanted.id and d.status in ('REQUESTED', 'DELETING')
     ) then
@@ -5782,15 +6277,15 @@ begin
         where f.id = coalesce(of_file, of_recording) and wanted.id in (f.id, f.video_id);
     end if;
     select s.object_key into key from private.recording_secrets as s where s.recording_id = file.id;
-    is_allowed := coalesce(wanted.doctor_id = doctor and file.status = 'READY' and key is not null, false);
+    is_allowed := coalesce(is_visible and file.status = 'READY' and key is not null, false);
     if is_allowed and of_viewing is not null then
         perform private.begin_viewing(of_viewing, wanted.id, file.id, doctor, is_renewal);
     end if;
     perform private.write_audit_of_entities(
         action,
         case when is_allowed then 'ALLOWED' when wanted.id is null then 'ABSENT'
-            when wanted.doctor_id <> doctor then 'DENIED' else 'FAILED' end,
-        case when wanted.id is null or wanted.doctor_id <> doctor or file.id is null then 'not_found'
+            when not is_visible then 'DENIED' else 'FAILED' end,
+        case when not is_visible or file.id is null then 'not_found'
             when not is_allowed then private.unready_reason(file.status)
             when is_renewal then 'renewal' end,
         private.entities_of('recording', array_remove(array[of_recording, of_file], null))
@@ -5800,7 +6295,7 @@ begin
         case when wanted.id is not null then array[wanted.consultation_id] end,
         array['object'], is_allowed::integer, case when is_allowed then file.size_bytes end
     );
-    return case when is_allowed then key when wanted.doctor_id = doctor and file.id is not null then '' end;
+    return case when is_allowed then key when is_visible and file.id is not null then '' end;
 end
 $$;
 
@@ -6724,19 +7219,20 @@ begin
 end
 $$;
 
--- Returns whether a legal hold or an access request forbids the destruction of a recording. A doctor may ask only about
--- the doctor's own recordings, and compliance about every recording. Raises RG404 (recording_not_found).
+-- Returns whether a legal hold or an access request forbids the destruction of a recording. A clinician may ask only
+-- about recordings that the clinician sees, and compliance about every recording. Raises RG404 (recording_not_found).
 create function private.is_own_held(of_recording uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
-declare
-    doctor uuid;
 begin
     if current_setting('role') = 'compliance' then
         perform private.person();
     else
-        doctor := private.doctor();
-        if not exists (select from resguardo.recordings as r where r.id = of_recording and r.doctor_id = doctor) then
+        perform private.doctor();
+        if not exists (
+            select from resguardo.recordings as r
+            where r.id = of_recording and private.sees_consultation(r.doctor_id, r.consultation_id)
+        ) then
             raise exception 'recording_not_found' using errcode = 'RG404';
         end if;
     end if;
@@ -7474,19 +7970,19 @@ begin
 end
 $$;
 
--- Writes the audit row, and returns whether the caller's own recording has a thumbnail. Returns false if the recording
--- belongs to a different doctor, does not exist or has no thumbnail, so the caller cannot tell these cases apart.
+-- Writes the audit row, and returns whether a recording that the caller sees has a thumbnail. Returns false if the
+-- recording is hidden from the caller, does not exist or has no thumbnail, so the caller cannot tell these cases apart.
 -- Counts as a page against the caller's quota. Raises RG409 (recording_being_deleted).
 create function private.find_thumbnail(of_action text, of_recording uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    doctor constant uuid := private.doctor();
     wanted resguardo.recordings;
     is_found boolean;
 begin
     perform private.use_quota(private.person(), 'pages');
-    select r.* into wanted from resguardo.recordings as r where r.id = of_recording and r.doctor_id = doctor;
+    select r.* into wanted from resguardo.recordings as r
+    where r.id = of_recording and private.sees_consultation(r.doctor_id, r.consultation_id);
     is_found := coalesce(wanted.thumbnail_status = 'READY', false);
     perform private.write_lookup(
         of_action, 'recording', 'recording', of_recording, wanted.id is not null,
@@ -14188,7 +14684,8 @@ begin
 end
 $$;
 
--- Writes the audit row, and returns the transcript of a doctor's own recording. The audit row names the recording and
+-- Writes the audit row, and returns the transcript of a recording: to read it, of a recording that the caller sees by
+-- the policies, and otherwise only of the doctor's own recording. The audit row names the recording and
 -- the entities in `shown`, which the calling statement has read. The function locks the transcript if the doctor's
 -- action changes it. For `transcript.retry` the function writes no audit row if it finds the transcript, because the
 -- statement that shows the retried recording writes the row. Returns null if the recording belongs to a different
@@ -14205,7 +14702,13 @@ declare
     is_deleted boolean;
     wanted resguardo.transcripts;
 begin
-    select r.doctor_id = doctor, r.status = 'DELETED' into is_own, is_deleted
+    select
+        case of_action
+            when 'transcript.read' then private.sees_consultation(r.doctor_id, r.consultation_id)
+            else r.doctor_id = doctor
+        end,
+        r.status = 'DELETED'
+    into is_own, is_deleted
     from resguardo.recordings as r where r.id = of_recording;
     if is_own and is_deleted then
         raise exception 'recording_deleted' using errcode = 'RG409';
@@ -14226,10 +14729,10 @@ begin
 end
 $$;
 
--- Returns the id and the encrypted transcript text of the caller's own recording, the recording's data key, and every
--- correction. Before that, writes the audit row, which also names the entities in `shown` and the fields in
--- `of_fields`: what the statement that calls this function reads besides the text. Raises RG409
--- (recording_being_deleted) if the deletion of the recording was requested. The call counts as a page against the
+-- Returns the id and the encrypted transcript text of a recording (private.find_transcript says of which), the
+-- recording's data key, and every correction. Before that, writes the audit row, which also names the entities in
+-- `shown` and the fields in `of_fields`: what the statement that calls this function reads besides the text. Raises
+-- RG409 (recording_being_deleted) if the deletion of the recording was requested. The call counts as a page against the
 -- caller's quota, and `transcript.ask` as a question.
 create function private.open_transcript(of_action text, of_recording uuid, shown jsonb, of_fields text[])
 returns table (
@@ -15372,7 +15875,8 @@ for each row when (
     (old.status, old.error, old.attempt, old.part_count, old.parts_done, old.is_refreshed, old.dismissed_count)
 ) execute function private.announce_change();
 
--- Writes the audit row, and returns the insights into a doctor's own recording. The audit row names the recording and
+-- Writes the audit row, and returns the insights into a recording: to read them, into a recording that the caller sees
+-- by the policies, and otherwise only into the doctor's own recording. The audit row names the recording and
 -- the entities in `shown`, which the calling statement has read. The function locks the insights if the doctor's
 -- action changes them. For `insights.retry` and `insights.refresh` the function writes no audit row if it finds the
 -- insights, because the statement that shows the recording writes the row. Returns null if the recording belongs to a
@@ -15389,7 +15893,13 @@ declare
     is_deleted boolean;
     wanted resguardo.insights;
 begin
-    select r.doctor_id = doctor, r.status = 'DELETED' into is_own, is_deleted
+    select
+        case of_action
+            when 'insights.read' then private.sees_consultation(r.doctor_id, r.consultation_id)
+            else r.doctor_id = doctor
+        end,
+        r.status = 'DELETED'
+    into is_own, is_deleted
     from resguardo.recordings as r where r.id = of_recording;
     if is_own and is_deleted then
         raise exception 'recording_deleted' using errcode = 'RG409';
@@ -15410,10 +15920,11 @@ begin
 end
 $$;
 
--- Returns the encrypted insights into the caller's own recording, the recording's data key, and the numbers of the
--- dismissed lines. Before that, writes the audit row, which also names the entities in `shown` and the fields in
--- `of_fields`: what the statement that calls this function reads besides the text. Returns no row unless the insights
--- are READY or STALE. Raises RG409 (recording_being_deleted) if the deletion of the recording was requested.
+-- Returns the encrypted insights into a recording (private.find_insights says into which), the recording's data key,
+-- and the numbers of the dismissed lines. Before that, writes the audit row, which also names the entities in `shown`
+-- and the fields in `of_fields`: what the statement that calls this function reads besides the text. Returns no row
+-- unless the insights are READY or STALE. Raises RG409 (recording_being_deleted) if the deletion of the recording was
+-- requested.
 create function private.open_insights(of_action text, of_recording uuid, shown jsonb, of_fields text[])
 returns table (
     id uuid, status text, generation integer, language text, vendor text, model text, dropped_count integer,
@@ -16132,8 +16643,8 @@ begin
     from resguardo.insights as i
     inner join private.insight_texts as w on w.recording_id = i.recording_id
     inner join private.recording_keys as k on k.recording_id = i.recording_id
-    where i.recording_id = of_recording and i.doctor_id = private.doctor() and i.status in ('READY', 'STALE')
-        and w.topics is not null
+    where i.recording_id = of_recording and i.status in ('READY', 'STALE') and w.topics is not null
+        and private.sees_consultation(i.doctor_id, i.consultation_id)
         and not private.is_to_be_destroyed(of_recording);
     if found_topics is not null then
         insert into private.shown_topics as s (recording_ids) values (array[of_recording])
@@ -16274,8 +16785,9 @@ end
 $$;
 
 -- Locks and returns the recording whose notes a doctor changes, so that its destruction does not begin before the
--- transaction ends. If the recording belongs to a different doctor or does not exist, the function writes an audit row
--- with DENIED or ABSENT about the entity that the doctor named, and returns null. Raises RG409 (recording_deleted,
+-- transaction ends. A colleague whose share permits notes may write session notes, and change those that the colleague
+-- wrote. If the caller may not change the notes or the recording does not exist, the function writes an audit row with
+-- DENIED or ABSENT about the entity that the caller named, and returns null. Raises RG409 (recording_deleted,
 -- recording_being_deleted).
 create function private.lock_noted_recording(
     of_action text, of_recording uuid, entity_type text, entity uuid
@@ -16285,9 +16797,17 @@ as $$
 declare
     doctor constant uuid := private.doctor();
     wanted resguardo.recordings;
+    is_permitted boolean;
 begin
     select r.* into wanted from resguardo.recordings as r where r.id = of_recording and r.medium = 'VIDEO';
-    if wanted.id is null or wanted.doctor_id <> doctor then
+    is_permitted := wanted.doctor_id = doctor or (
+        of_action like 'session_note.%' and private.may_write_session_notes(wanted.doctor_id, wanted.consultation_id)
+        and (
+            of_action = 'session_note.write'
+            or exists (select from private.session_notes as n where n.id = entity and n.author_id = doctor)
+        )
+    );
+    if wanted.id is null or is_permitted is not true then
         perform private.write_audit(
             of_action, case when wanted.id is null then 'ABSENT' else 'DENIED' end, 'not_found', entity_type,
             array[entity], array_remove(array[wanted.patient_id], null),
@@ -16318,7 +16838,6 @@ returns table (consultation_id uuid, wrapped bytea, root_key text, duration_seco
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    doctor constant uuid := private.doctor();
     wanted resguardo.recordings;
 begin
     if of_action is null or of_action not in ('session_note.write', 'psychotherapy_note.write') then
@@ -16326,7 +16845,7 @@ begin
     end if;
     perform private.use_quota(private.person(), 'pages');
     perform from resguardo.consultations as c
-    where c.doctor_id = doctor and c.id in (
+    where private.may_write_session_notes(c.doctor_id, c.id) and c.id in (
         select r.consultation_id from resguardo.recordings as r where r.id = of_recording
     )
     for no key update;
@@ -16553,13 +17072,17 @@ declare
     entities constant jsonb := private.entities_of('consultation', array[of_consultation]) || shown
         || private.entities_of('session_note', notes);
     wanted resguardo.consultations;
+    is_permitted boolean;
 begin
     select c.* into wanted from resguardo.consultations as c where c.id = of_consultation;
+    is_permitted := coalesce(wanted.doctor_id = doctor, false) or (
+        of_action like 'session_note.%' and private.may_write_session_notes(wanted.doctor_id, wanted.id)
+    );
     if of_action like '%.read' or of_action like '%.watch' then
         if is_counted then
             perform private.use_quota(private.person(), 'pages');
         end if;
-        if wanted.doctor_id is distinct from doctor then
+        if not is_permitted then
             perform private.write_audit(
                 of_action, case when wanted.id is null then 'ABSENT' else 'DENIED' end, 'not_found', 'consultation',
                 array[of_consultation], array_remove(array[wanted.patient_id], null),
@@ -16571,7 +17094,7 @@ begin
             of_action, 'ALLOWED', null, entities, array[wanted.patient_id], array[wanted.id], of_fields,
             cardinality(notes), null
         );
-    elsif wanted.doctor_id is distinct from doctor or not private.complete_audit_row(
+    elsif not is_permitted or not private.complete_audit_row(
         of_action, entities, array[wanted.patient_id], array[wanted.id], cardinality(notes), of_fields
     ) then
         raise exception 'reserved_action' using errcode = 'RG403';
@@ -16580,7 +17103,7 @@ begin
 end
 $$;
 
--- Returns the encrypted session notes of the caller's own consultation in the order in which they were written, or
+-- Returns the encrypted session notes of a consultation whose session notes the caller may write, in their order, or
 -- only the given note, with the data key of each recording. Before that, writes the audit row, which also names the
 -- entities in `shown` and the fields in `of_fields`. The answer of a change has the action of that change. Notes are
 -- left out if the deletion of their recording was requested, and `is_incomplete` is then true. Returns no row if the
@@ -16598,7 +17121,7 @@ as $$
 declare
     own constant uuid := (
         select c.id from resguardo.consultations as c
-        where c.id = of_consultation and c.doctor_id = private.doctor()
+        where c.id = of_consultation and private.may_write_session_notes(c.doctor_id, c.id)
     );
     readable uuid[];
     found_notes uuid[];
@@ -16739,11 +17262,13 @@ create function private.session_notes_version(of_consultation uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    own constant uuid := (
-        select c.id from resguardo.consultations as c
-        where c.id = of_consultation and c.doctor_id = private.doctor()
-    );
+    own uuid;
 begin
+    perform private.doctor();
+    own := (
+        select c.id from resguardo.consultations as c
+        where c.id = of_consultation and private.may_write_session_notes(c.doctor_id, c.id)
+    );
     return (
         select md5(coalesce(string_agg(n.id::text || ' ' || n.version, ',' order by n.id), ''))
         from private.session_notes as n
@@ -17615,7 +18140,7 @@ begin
 end
 $$;
 
--- Writes the audit row, and returns the versions of those signed notes in `shown` that the calling doctor signed,
+-- Writes the audit row, and returns the versions of those signed notes in `shown` that the caller sees,
 -- oldest version first, with their ciphertexts and the data key of the patient. `asked` is the recording or the
 -- patient by which the doctor asked, or null for all notes. `is_logged` says whether the audit log has the hash of
 -- the version. A destroyed note has no ciphertext and no key.
@@ -17629,6 +18154,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     doctor constant uuid := private.doctor();
+    others constant uuid[] := private.shared_consultation_ids();
     ids uuid[];
     patients uuid[];
     consultations uuid[];
@@ -17637,7 +18163,7 @@ begin
     select array_agg(n.id), array_agg(distinct n.patient_id), array_agg(distinct n.consultation_id)
     into ids, patients, consultations
     from resguardo.signed_notes as n
-    where n.doctor_id = doctor and n.id in (
+    where (n.doctor_id = doctor or n.consultation_id = any(others)) and n.id in (
         select (i.id)::uuid
         from jsonb_array_elements(shown) as e (entry)
         cross join lateral jsonb_array_elements_text(e.entry -> 'ids') as i (id)
@@ -17648,10 +18174,11 @@ begin
         coalesce(asked_type, 'signed_note'), asked,
         exists (
             select from resguardo.consultations as c
-            where c.doctor_id = doctor and asked_type = 'patient' and c.patient_id = asked
+            where asked_type = 'patient' and c.patient_id = asked and (c.doctor_id = doctor or c.id = any(others))
         ) or exists (
             select from resguardo.recordings as r
-            where r.doctor_id = doctor and asked_type = 'recording' and r.id = asked
+            where asked_type = 'recording' and r.id = asked
+                and (r.doctor_id = doctor or r.consultation_id = any(others))
         ),
         shown, patients, consultations, coalesce(cardinality(ids), 0), of_fields
     );

@@ -254,7 +254,7 @@ def test_query_of_one_object_that_several_keys_identify_takes_by() -> None:
     assert {name for name, field in QUERIES.items() if "id" in field.args} == set()
 
 
-COLLECTIVES = {"StaffMember": "staff"}
+COLLECTIVES = {"EmergencyAccess": "EmergencyAccesses", "StaffMember": "staff"}
 """The types whose plural is a word of its own."""
 
 
