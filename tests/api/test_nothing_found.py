@@ -200,6 +200,7 @@ CREATE = {
     "inviteStaff",
     "processLivekitWebhook",
     "recordVendorAgreement",
+    "startStaffAccessReview",
 }
 """Mutations that look up no id."""
 GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
@@ -277,6 +278,11 @@ GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
     "rejectReviewPolicy": (REJECT_RULES, {"policyId": 999}),
     "recordDisposition": (RECORD_DISPOSITION, {"caseId": NOWHERE}),
     "assignReviewCase": (ASSIGN_REVIEW_CASE, {"caseId": NOWHERE}),
+    "reinstateStaff": (documents.REINSTATE_STAFF, {"userId": NOWHERE}),
+    "reassignConsultations": (
+        documents.REASSIGN_CONSULTATIONS,
+        {"fromDoctorId": NOWHERE, "toDoctorId": str(uuid4())},
+    ),
     "addAddendum": (documents.ADD_ADDENDUM, {"id": NOWHERE, "lines": ["No fever."]}),
     "denyAccessRequest": (
         "mutation ($id: ID!) { denyAccessRequest(input: {accessRequestId: $id, ground: EXCEPTED}) { __typename } }",
