@@ -195,6 +195,7 @@ async def test_law_1_subscription_to_an_unknown_consultation_writes_an_audit_row
 
 
 CREATE = {
+    "requestAccounting",
     "attestReview",
     "registerConsultation",
     "inviteStaff",
