@@ -4194,11 +4194,11 @@ create table resguardo.officer_proposals (
         (kind = 'REASSIGN_CONSULTATIONS') = (recipient_id is not null) and recipient_id <> member_id
     ),
     constraint officer_proposals_reason_is_known check (
-        case kind
-            when 'RESET_SECOND_FACTOR' then reason in ('DEVICE_LOST', 'DEVICE_REPLACED', 'DEVICE_COMPROMISED')
-            when 'REINSTATE' then reason in ('SUSPENDED_BY_MISTAKE', 'RETURNED_TO_WORK', 'INVESTIGATION_CLOSED')
-            when 'REASSIGN_CONSULTATIONS' then reason in ('LEFT_PRACTICE', 'RETIRED', 'LONG_ABSENCE', 'DIED')
-        end
+        (kind <> 'RESET_SECOND_FACTOR' or reason in ('DEVICE_LOST', 'DEVICE_REPLACED', 'DEVICE_COMPROMISED'))
+        and (
+            kind <> 'REINSTATE' or reason in ('SUSPENDED_BY_MISTAKE', 'RETURNED_TO_WORK', 'INVESTIGATION_CLOSED')
+        )
+        and (kind <> 'REASSIGN_CONSULTATIONS' or reason in ('LEFT_PRACTICE', 'RETIRED', 'LONG_ABSENCE', 'DIED'))
     ),
     constraint officer_proposals_decision_is_whole check (
         (status in ('PROPOSED', 'WITHDRAWN') or decided_by is not null) and (decided_by is null) = (decided_at is null)
@@ -10948,9 +10948,6 @@ begin
         set status = 'DECIDED', disposition = of_disposition, disposition_text = of_text, decided_by = person,
             decided_at = private.now()
         where c.id = of_case;
-        if of_disposition = 'POSSIBLE_BREACH' then
-            perform private.open_breach_of_case(of_case);
-        end if;
         if of_disposition = 'POSSIBLE_BREACH' then
             perform private.open_breach_of_case(of_case);
         end if;
@@ -19051,14 +19048,11 @@ create table resguardo.breach_notices (
     recorded_by uuid not null constraint breach_notices_recorded_by_fkey references resguardo.staff (user_id),
     recorded_at timestamptz not null default private.now(),
     constraint breach_notices_method_is_of_kind check (
-        case kind
-            when 'INDIVIDUALS' then method in ('FIRST_CLASS_MAIL', 'EMAIL')
-            when 'URGENT' then method in ('TELEPHONE', 'EMAIL')
-            when 'SUBSTITUTE' then method in ('EMAIL', 'TELEPHONE', 'WEB_SITE', 'PRESS')
-            when 'SECRETARY' then method = 'HHS_PORTAL'
-            when 'MEDIA' then method = 'PRESS'
-            else false
-        end
+        (kind = 'INDIVIDUALS' and method in ('FIRST_CLASS_MAIL', 'EMAIL'))
+        or (kind = 'URGENT' and method in ('TELEPHONE', 'EMAIL'))
+        or (kind = 'SUBSTITUTE' and method in ('EMAIL', 'TELEPHONE', 'WEB_SITE', 'PRESS'))
+        or (kind = 'SECRETARY' and method = 'HHS_PORTAL')
+        or (kind = 'MEDIA' and method = 'PRESS')
     ),
     constraint breach_notices_jurisdiction_is_of_media check (jurisdiction is null or kind = 'MEDIA'),
     constraint breach_notices_once_key unique nulls not distinct (assessment_id, kind, jurisdiction, sent_on, method)
@@ -21483,6 +21477,7 @@ begin
     delete from private.patient_keys as k
     where k.patient_id = new.patient_id
         and not exists (select from private.consultation_labels as l where l.patient_id = k.patient_id)
+        and not exists (select from private.patient_texts as x where x.patient_id = k.patient_id)
         and not exists (
             select from private.signed_note_texts as t
             inner join resguardo.signed_notes as n on n.id = t.note_id

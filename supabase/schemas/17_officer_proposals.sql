@@ -34,11 +34,11 @@ create table resguardo.officer_proposals (
         (kind = 'REASSIGN_CONSULTATIONS') = (recipient_id is not null) and recipient_id <> member_id
     ),
     constraint officer_proposals_reason_is_known check (
-        case kind
-            when 'RESET_SECOND_FACTOR' then reason in ('DEVICE_LOST', 'DEVICE_REPLACED', 'DEVICE_COMPROMISED')
-            when 'REINSTATE' then reason in ('SUSPENDED_BY_MISTAKE', 'RETURNED_TO_WORK', 'INVESTIGATION_CLOSED')
-            when 'REASSIGN_CONSULTATIONS' then reason in ('LEFT_PRACTICE', 'RETIRED', 'LONG_ABSENCE', 'DIED')
-        end
+        (kind <> 'RESET_SECOND_FACTOR' or reason in ('DEVICE_LOST', 'DEVICE_REPLACED', 'DEVICE_COMPROMISED'))
+        and (
+            kind <> 'REINSTATE' or reason in ('SUSPENDED_BY_MISTAKE', 'RETURNED_TO_WORK', 'INVESTIGATION_CLOSED')
+        )
+        and (kind <> 'REASSIGN_CONSULTATIONS' or reason in ('LEFT_PRACTICE', 'RETIRED', 'LONG_ABSENCE', 'DIED'))
     ),
     constraint officer_proposals_decision_is_whole check (
         (status in ('PROPOSED', 'WITHDRAWN') or decided_by is not null) and (decided_by is null) = (decided_at is null)

@@ -286,9 +286,6 @@ begin
         if of_disposition = 'POSSIBLE_BREACH' then
             perform private.open_breach_of_case(of_case);
         end if;
-        if of_disposition = 'POSSIBLE_BREACH' then
-            perform private.open_breach_of_case(of_case);
-        end if;
     elsif (found_case.decided_by, found_case.disposition, found_case.disposition_text)
         is distinct from (person, of_disposition, of_text)
     then

@@ -147,14 +147,11 @@ create table resguardo.breach_notices (
     recorded_by uuid not null constraint breach_notices_recorded_by_fkey references resguardo.staff (user_id),
     recorded_at timestamptz not null default private.now(),
     constraint breach_notices_method_is_of_kind check (
-        case kind
-            when 'INDIVIDUALS' then method in ('FIRST_CLASS_MAIL', 'EMAIL')
-            when 'URGENT' then method in ('TELEPHONE', 'EMAIL')
-            when 'SUBSTITUTE' then method in ('EMAIL', 'TELEPHONE', 'WEB_SITE', 'PRESS')
-            when 'SECRETARY' then method = 'HHS_PORTAL'
-            when 'MEDIA' then method = 'PRESS'
-            else false
-        end
+        (kind = 'INDIVIDUALS' and method in ('FIRST_CLASS_MAIL', 'EMAIL'))
+        or (kind = 'URGENT' and method in ('TELEPHONE', 'EMAIL'))
+        or (kind = 'SUBSTITUTE' and method in ('EMAIL', 'TELEPHONE', 'WEB_SITE', 'PRESS'))
+        or (kind = 'SECRETARY' and method = 'HHS_PORTAL')
+        or (kind = 'MEDIA' and method = 'PRESS')
     ),
     constraint breach_notices_jurisdiction_is_of_media check (jurisdiction is null or kind = 'MEDIA'),
     constraint breach_notices_once_key unique nulls not distinct (assessment_id, kind, jurisdiction, sent_on, method)

@@ -188,6 +188,7 @@ begin
     delete from private.patient_keys as k
     where k.patient_id = new.patient_id
         and not exists (select from private.consultation_labels as l where l.patient_id = k.patient_id)
+        and not exists (select from private.patient_texts as x where x.patient_id = k.patient_id)
         and not exists (
             select from private.signed_note_texts as t
             inner join resguardo.signed_notes as n on n.id = t.note_id

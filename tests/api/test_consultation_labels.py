@@ -7,6 +7,7 @@ import pytest
 
 from tests.api import documents
 from tests.api.deleting import destroy_recording
+from tests.api.disclosing import DISCLOSURES, RECORD_DISCLOSURE, disclosure_input
 from tests.api.harness import ApiHarness, Case, consultation_input
 
 pytestmark = pytest.mark.anyio
@@ -152,6 +153,19 @@ async def test_last_recording_takes_the_label_and_the_unused_key_with_it(
         "recording_deleted",
     )
     assert (await _set(case, None))["label"] is None
+
+
+async def test_key_stays_while_it_encrypts_a_disclosure(harness: ApiHarness, case: Case) -> None:
+    """45 CFR 164.528 requires the accounting of six years, also after the recordings are destroyed."""
+    recording = await harness.recording(case, "READY")
+    await _set(case, LABEL)
+    officer = await harness.staff("compliance")
+    await officer.ask(RECORD_DISCLOSURE, disclosure=disclosure_input(case.patient_id))
+    await destroy_recording(harness, recording)
+    assert (await case.doctor.ask(READ, id=case.id))["label"] is None
+    assert await _keys(harness, case) == 1
+    page = await officer.ask(DISCLOSURES, filter={"patient": {"id": case.patient_id}})
+    assert [edge["node"]["description"] for edge in page["edges"]] == ["Report of one case"]
 
 
 async def test_label_of_an_unknown_consultation_is_not_found(harness: ApiHarness) -> None:
