@@ -26,7 +26,7 @@ class EmergencyAccess(Node):
     patient: Patient = strawberry.field(description="The access is to the consultations of this patient.")
     reason: model.EmergencyReason = strawberry.field(description="The clinician gave this reason.")
     began_at: datetime = strawberry.field(description="The access began at this time.")
-    ends_at: datetime = strawberry.field(description="The access ends at this time.")
+    ends_at: datetime = strawberry.field(description="The access is valid until this time.")
     is_active: bool = strawberry.field(description="This says whether the access is valid now.")
 
 

@@ -273,10 +273,10 @@ describe_enum(
     SharePurpose,
     description="The purpose says why a doctor shares a consultation.",
     values={
-        SharePurpose.CARE_TEAM: "The colleague treats the patient together with the doctor.",
+        SharePurpose.CARE_TEAM: "The colleague is a member of the care team.",
         SharePurpose.COVERAGE: "The colleague stands in for the doctor.",
-        SharePurpose.SECOND_OPINION: "The doctor asks the colleague for a second opinion.",
-        SharePurpose.REFERRAL: "The doctor refers the patient to the colleague.",
+        SharePurpose.SECOND_OPINION: "The doctor wants a second opinion of the colleague.",
+        SharePurpose.REFERRAL: "The patient is referred to the colleague.",
     },
 )
 describe_enum(

@@ -34,7 +34,7 @@ class Share(Node):
         )
     )
     colleague: User = strawberry.field(description="The consultation is shared with this clinician.")
-    shared_by: User = strawberry.field(description="This doctor shared the consultation.")
+    shared_by: User = strawberry.field(description="This is the doctor who shared the consultation.")
     purpose: model.SharePurpose = strawberry.field(description="The consultation is shared for this purpose.")
     may_write_notes: bool = strawberry.field(
         description=(
@@ -42,7 +42,7 @@ class Share(Node):
             "colleague never sees psychotherapy notes."
         )
     )
-    began_at: datetime = strawberry.field(description="The share began at this time.")
+    began_at: datetime = strawberry.field(description="The share is valid from this time on.")
     ends_at: datetime = strawberry.field(description="This is the end of the term of the share.")
     ended_at: datetime | None = strawberry.field(
         description="This is when the share ended before its term. It is null if it did not."
@@ -173,7 +173,9 @@ class RecordSharingAuthorizationInput:
 
 @strawberry.type(description="`recordSharingAuthorization` returns this payload.")
 class RecordSharingAuthorizationPayload:
-    sharing_authorization: SharingAuthorization = strawberry.field(description="This is the authorization.")
+    sharing_authorization: SharingAuthorization = strawberry.field(
+        description="This is the authorization that was recorded."
+    )
 
 
 @strawberry.input(
