@@ -46,7 +46,7 @@ async def _decide(officer: Person, breach: UUID, decision: str, **given: Any) ->
     return made
 
 
-async def _refused(officer: Person, document: str, breach: UUID, **given: Any) -> tuple[str, str]:
+async def _refused(officer: Person, document: str, breach: UUID, **given: Any) -> tuple[str, str | None]:
     return await officer.refused(document, breach={"breachAssessmentId": str(breach), **given})
 
 
