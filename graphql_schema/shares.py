@@ -34,7 +34,7 @@ class Share(Node):
         )
     )
     colleague: User = strawberry.field(description="The consultation is shared with this clinician.")
-    shared_by: User = strawberry.field(description="This is the doctor who shared the consultation.")
+    shared_by: User = strawberry.field(description="The share was made by this doctor.")
     purpose: model.SharePurpose = strawberry.field(description="The consultation is shared for this purpose.")
     may_write_notes: bool = strawberry.field(
         description=(

@@ -27,7 +27,7 @@ VERBS: Final = frozenset(
         rejected rejects released releases remain remains removes repeated repeats replaced replaces report reported
         reports represents requested requests requires retries returned returns reveals reviewed reviews run runs
         said saw says searches sees selects send sends sent served serves sets shortens should showed shows signed
-        asks refers shares
+        asks made refers shared shares
         sits speak speaks spells starts states stays stopped stops stores suspends switches take takes tells took
         tries uploads used uses verifies waited waits wants was went were will withdraws withdrew works would writes
         wrote cite cites confirm confirms resolved resolves removed say sign signs stay support supports
