@@ -11231,10 +11231,10 @@ begin
             where e.actor_id = touched.actor_id
                 and e.recorded_at >= touched.day::timestamp at time zone zone
                 and e.recorded_at < (touched.day + 1)::timestamp at time zone zone
+                and private.is_patient_access(e)
             order by e.recorded_at limit 20000
         ) as e
-        cross join lateral unnest((e.event).patient_ids) as p (id)
-        where private.is_patient_access(e.event);
+        cross join lateral unnest((e.event).patient_ids) as p (id);
         insert into private.review_days as d (actor_id, day, patient_count)
         values (touched.actor_id, touched.day, counted)
         on conflict (actor_id, day) do update set patient_count = excluded.patient_count;
@@ -19422,9 +19422,9 @@ end
 $$;
 
 -- Records that law enforcement has asked for a delay of the notices (164.412): orally for at most 30 days from today,
--- or in writing until the stated day, at most 6 years. The delay cannot end earlier than a recorded one, and nothing
--- moves a deadline that has passed. Returns the id, or null. Raises RG409 (breach_closed, breach_delay_late,
--- bad_delay).
+-- or in writing until the stated day, at most 6 years. Only a written statement prolongs a delay. The delay cannot end
+-- earlier than a recorded one, and nothing moves a deadline that has passed. Returns the id, or null. Raises RG409
+-- (breach_closed, breach_delay_late, bad_delay).
 create function private.delay_breach_notices(of_assessment uuid, statement text, until_day date) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -19441,7 +19441,7 @@ begin
     elsif assessed.next_due_on < today then
         raise exception 'breach_delay_late' using errcode = 'RG409';
     elsif until_day <= today or until_day > today + (case statement when 'ORAL' then 30 else 2192 end)
-        or until_day < assessed.delayed_until
+        or until_day < assessed.delayed_until or (statement = 'ORAL' and assessed.delay_statement is not null)
     then
         raise exception 'bad_delay' using errcode = 'RG409';
     else
@@ -21116,7 +21116,8 @@ $$;
 
 -- Returns why the consultations of a doctor cannot be reassigned to another doctor now, or null if they can. The doctor
 -- must have left: the doctor is suspended or has another role. The recipient must be an active doctor with a login that
--- is neither banned nor deleted. While a review case about one of the two is open, nothing is reassigned.
+-- is neither banned nor deleted. While a review case about one of the two is open, or a breach assessment is undecided,
+-- nothing is reassigned.
 create function private.reassignment_objection(from_doctor uuid, to_doctor uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -21128,8 +21129,10 @@ begin
             select from auth.users as u
             where u.id = to_doctor and u.deleted_at is null and (u.banned_until is null or u.banned_until <= now())
         ) then 'reassignment_recipient'
-        when private.has_open_case(from_doctor) or private.has_open_case(to_doctor)
-            then 'reassignment_under_investigation'
+        when private.has_open_case(from_doctor) or private.has_open_case(to_doctor) or exists (
+            select from resguardo.breach_assessments as a
+            where a.subject_id in (from_doctor, to_doctor) and a.status = 'OPEN'
+        ) then 'reassignment_under_investigation'
     end;
 end
 $$;

@@ -209,10 +209,10 @@ begin
             where e.actor_id = touched.actor_id
                 and e.recorded_at >= touched.day::timestamp at time zone zone
                 and e.recorded_at < (touched.day + 1)::timestamp at time zone zone
+                and private.is_patient_access(e)
             order by e.recorded_at limit 20000
         ) as e
-        cross join lateral unnest((e.event).patient_ids) as p (id)
-        where private.is_patient_access(e.event);
+        cross join lateral unnest((e.event).patient_ids) as p (id);
         insert into private.review_days as d (actor_id, day, patient_count)
         values (touched.actor_id, touched.day, counted)
         on conflict (actor_id, day) do update set patient_count = excluded.patient_count;

@@ -521,9 +521,9 @@ end
 $$;
 
 -- Records that law enforcement has asked for a delay of the notices (164.412): orally for at most 30 days from today,
--- or in writing until the stated day, at most 6 years. The delay cannot end earlier than a recorded one, and nothing
--- moves a deadline that has passed. Returns the id, or null. Raises RG409 (breach_closed, breach_delay_late,
--- bad_delay).
+-- or in writing until the stated day, at most 6 years. Only a written statement prolongs a delay. The delay cannot end
+-- earlier than a recorded one, and nothing moves a deadline that has passed. Returns the id, or null. Raises RG409
+-- (breach_closed, breach_delay_late, bad_delay).
 create function private.delay_breach_notices(of_assessment uuid, statement text, until_day date) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -540,7 +540,7 @@ begin
     elsif assessed.next_due_on < today then
         raise exception 'breach_delay_late' using errcode = 'RG409';
     elsif until_day <= today or until_day > today + (case statement when 'ORAL' then 30 else 2192 end)
-        or until_day < assessed.delayed_until
+        or until_day < assessed.delayed_until or (statement = 'ORAL' and assessed.delay_statement is not null)
     then
         raise exception 'bad_delay' using errcode = 'RG409';
     else

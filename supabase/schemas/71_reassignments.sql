@@ -3,7 +3,8 @@
 
 -- Returns why the consultations of a doctor cannot be reassigned to another doctor now, or null if they can. The doctor
 -- must have left: the doctor is suspended or has another role. The recipient must be an active doctor with a login that
--- is neither banned nor deleted. While a review case about one of the two is open, nothing is reassigned.
+-- is neither banned nor deleted. While a review case about one of the two is open, or a breach assessment is undecided,
+-- nothing is reassigned.
 create function private.reassignment_objection(from_doctor uuid, to_doctor uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -15,8 +16,10 @@ begin
             select from auth.users as u
             where u.id = to_doctor and u.deleted_at is null and (u.banned_until is null or u.banned_until <= now())
         ) then 'reassignment_recipient'
-        when private.has_open_case(from_doctor) or private.has_open_case(to_doctor)
-            then 'reassignment_under_investigation'
+        when private.has_open_case(from_doctor) or private.has_open_case(to_doctor) or exists (
+            select from resguardo.breach_assessments as a
+            where a.subject_id in (from_doctor, to_doctor) and a.status = 'OPEN'
+        ) then 'reassignment_under_investigation'
     end;
 end
 $$;

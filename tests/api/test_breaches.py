@@ -356,8 +356,27 @@ async def test_law_enforcement_moves_the_deadlines(harness: ApiHarness, officer:
         breach={"breachAssessmentId": str(breach), "statement": "WRITTEN", "delayEndsOn": until},
     )
     assert delayed["nextDueOn"] == until
+    assert await _refused(
+        officer, DELAY_NOTICES, breach, statement="ORAL", delayEndsOn=str(day + timedelta(days=30))
+    ) == ("CONFLICT", "bad_delay")
     decided = await _decide(officer, breach, "BREACH")
     assert _due(decided)["INDIVIDUALS", None] == until
+
+
+async def test_second_oral_statement_prolongs_no_delay(harness: ApiHarness, officer: Person) -> None:
+    breach = await insert_breach(harness, officer)
+    day = await today(harness)
+    first, second = (str(day + timedelta(days=days)) for days in (20, 30))
+    for _ in range(2):
+        delayed = await officer.ask(
+            DELAY_NOTICES,
+            breach={"breachAssessmentId": str(breach), "statement": "ORAL", "delayEndsOn": first},
+        )
+        assert delayed["delayEndsOn"] == first
+    assert await _refused(officer, DELAY_NOTICES, breach, statement="ORAL", delayEndsOn=second) == (
+        "CONFLICT",
+        "bad_delay",
+    )
 
 
 async def test_sanction_must_be_one_of_its_category(harness: ApiHarness, officer: Person) -> None:

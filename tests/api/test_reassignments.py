@@ -8,6 +8,7 @@ import pytest
 
 from app.session_notes.model import NoteKind
 from tests.api import documents
+from tests.api.assessing import insert_breach
 from tests.api.harness import ApiHarness, Case, Person
 from tests.api.noting import store_note
 from tests.api.signing import sign
@@ -251,6 +252,20 @@ async def test_reassignment_from_or_to_a_doctor_under_investigation_is_refused(
             "update resguardo.review_cases set subject_id = null where id = %s returning id", opened
         )
     await harness.work()
+
+
+async def test_possible_breach_of_a_doctor_is_an_investigation_until_its_decision(
+    harness: ApiHarness, case: Case, other_doctor: Person, officer: Person
+) -> None:
+    """The disposition closes the case and opens the assessment, so the assessment must stop the reassignment."""
+    await officer.ask(documents.SUSPEND, userId=str(case.doctor.user_id))
+    for subject in (case.doctor, other_doctor):
+        breach = await insert_breach(harness, officer, subject=subject.user_id)
+        answer = await _propose(officer, case.doctor, other_doctor)
+        assert (answer.error.code, answer.error.reason) == ("CONFLICT", "reassignment_under_investigation")
+        await harness.rows("delete from resguardo.breach_assessments where id = %s returning id", breach)
+    await insert_breach(harness, officer, subject=case.doctor.user_id, decided="BREACH")
+    assert (await _propose(officer, case.doctor, other_doctor)).value["status"] == "PROPOSED"
 
 
 async def test_case_that_opens_after_the_proposal_stops_the_approval_and_the_batches(

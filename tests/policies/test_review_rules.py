@@ -423,6 +423,19 @@ def test_volume_of_a_person_without_a_baseline_is_the_minimum(log: Log) -> None:
     assert log.found("volume") == {*same, listed}
 
 
+def test_volume_is_not_hidden_by_other_work_of_the_same_day(log: Log) -> None:
+    log.rules(["volume"], volume={"minimum": 3})
+    log.owner.execute(
+        "insert into audit.events (id, recorded_at, actor_id, actor_role, action, operation, outcome, purpose, basis,"
+        " entities, patient_ids, consultation_ids, policy_version)"
+        " select gen_random_uuid(), %s::timestamptz + n * interval '10 ms', %s, 'clinician', 'staff.list', 'R',"
+        " 'ALLOWED', 'OPERATIONS', 'self', '[]', '{}', '{}', '' from generate_series(1, 20000) as n",
+        [NOON, ANA.doctor_id],
+    )
+    three = [log.event("recording.read", NOON + HOUR, patient_ids=[uuid4()]) for _ in range(3)]
+    assert log.found("volume") == set(three)
+
+
 BURSTS = [
     ("many_urls", "recording.issue_url", {}, "thumbnail.issue_url"),
     ("denied_burst", "recording.read", {"outcome": "ABSENT"}, None),
