@@ -10930,10 +10930,10 @@ begin
 end
 $$;
 
--- Records an officer's disposition of a case, and returns the id of the case. A possible breach opens an assessment.
--- Returns null if the case does not exist or is about the officer's own activity. If the same officer repeats the call
--- with the same disposition and text, nothing changes. The disposition POSSIBLE_BREACH opens a breach assessment of the
--- case. Raises RG409 (review_case_decided).
+-- Records an officer's disposition of a case, and returns the id of the case. The decision about an emergency access
+-- closes its alert. The disposition POSSIBLE_BREACH opens a breach assessment of the case. Returns null if the case
+-- does not exist or is about the officer's own activity. If the same officer repeats the call with the same disposition
+-- and text, nothing changes. Raises RG409 (review_case_decided).
 create function private.record_disposition(of_case uuid, of_disposition text, of_text text) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -10950,6 +10950,9 @@ begin
         where c.id = of_case;
         if of_disposition = 'POSSIBLE_BREACH' then
             perform private.open_breach_of_case(of_case);
+        end if;
+        if found_case.rule = 'break_glass' then
+            perform private.close_alert('EMERGENCY_ACCESS', found_case.case_key);
         end if;
     elsif (found_case.decided_by, found_case.disposition, found_case.disposition_text)
         is distinct from (person, of_disposition, of_text)

@@ -511,6 +511,18 @@ def test_break_glass_opens_a_case_and_an_alert_in_its_transaction(practice: Data
     assert see_all(practice, "bruno") == set(TABLES)
 
 
+def test_decision_of_the_case_closes_the_alert_about_an_emergency_access(practice: Database) -> None:
+    with as_user(practice, "bruno", totp_at=time.time()) as bruno:
+        access = value(bruno, "select private.break_glass('mrn-paula', 'RISK_OF_HARM')")
+    with superuser(practice) as reader:
+        case = value(reader, "select id from resguardo.review_cases where case_key = %s", str(access))
+    with as_user(practice, "carla") as officer:
+        assert value(officer, "select private.record_disposition(%s, 'APPROPRIATE', 'x')", case) == case
+    with superuser(practice) as reader:
+        open_alerts = "select count(*) from resguardo.alerts where key = %s and closed_at is null"
+        assert value(reader, open_alerts, str(access)) == 0
+
+
 def test_second_break_glass_returns_the_same_access_and_prolongs_nothing(practice: Database) -> None:
     with as_user(practice, "dario", totp_at=time.time()) as dario:
         before = dario.execute("select id, ends_at from resguardo.emergency_accesses").fetchall()
