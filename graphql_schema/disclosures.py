@@ -9,7 +9,7 @@ from app.disclosures import model, released_copies
 from app.disclosures.released_copies import ReleasedCopyKind
 from app.postgres.composer import Row
 from app.postgres.paging import DEFAULT_PAGE_SIZE, Cursor, page_request
-from app.texts import disclosure_words
+from app.texts import disclosure_words, redisclosure_notice
 from graphql_schema.audit import AuditEvent
 from graphql_schema.connections import Connection
 from graphql_schema.consultations import Consultation
@@ -118,7 +118,7 @@ class Disclosure(Node):
     def redisclosure_notice(root: strawberry.Parent[Row], info: Info) -> str | None:
         if not root["redisclosure_notice"]:
             return None
-        return disclosure_words(info.context.language)["redisclosure_notice"]
+        return redisclosure_notice(info.context.language)
 
 
 @strawberry.type(

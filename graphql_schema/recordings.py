@@ -11,6 +11,7 @@ from app.postgres.paging import DEFAULT_PAGE_SIZE, page_request
 from app.recordings import model
 from app.recordings.service import DownloadUrl as ServiceDownloadUrl
 from app.recordings.service import PurposeOfUse
+from app.texts import Language, redisclosure_notice
 from app.thumbnails.model import ThumbnailStatus
 from graphql_schema.connections import Connection
 from graphql_schema.consultations import Consultation, Participant
@@ -366,13 +367,20 @@ class DownloadUrl:
             "clock."
         )
     )
+    redisclosure_notice: str | None = strawberry.field(
+        description=(
+            "This notice accompanies information about the treatment of a substance use disorder (42 CFR 2.32), in the "
+            "language of the request. It is null if the consultation is not of the sensitivity `SUBSTANCE_USE`."
+        )
+    )
 
     @classmethod
-    def of(cls, issued: ServiceDownloadUrl) -> Self:
+    def of(cls, issued: ServiceDownloadUrl, language: Language) -> Self:
         return cls(
             url=Url(issued.url),
             expires_at=issued.expires_at,
             expires_in_seconds=issued.expires_in_seconds,
+            redisclosure_notice=redisclosure_notice(language) if issued.has_notice else None,
         )
 
 
@@ -510,7 +518,7 @@ async def issue_download_url(info: Info, input: IssueDownloadUrlInput) -> IssueD
         input.purpose_of_use,
         file_id=parse_optional_id(input.file),
     )
-    return IssueDownloadUrlPayload(download_url=DownloadUrl.of(issued))
+    return IssueDownloadUrlPayload(download_url=DownloadUrl.of(issued, info.context.language))
 
 
 async def process_livekit_webhook(

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Self
 
 import anyio.to_thread
@@ -171,6 +172,7 @@ class SignedNote(Node):
         description="These are the versions of the note, oldest first, at most 100."
     )
     read: strawberry.Private[Sequence[ReadVersion]]
+    has_notice: strawberry.Private[bool]
 
     @classmethod
     def of(cls, note: ReadNote, language: Language) -> Self:
@@ -182,16 +184,19 @@ class SignedNote(Node):
             retention_ends_at=note.metadata.get("retention_ends_at"),
             versions=[SignedNoteVersion.of(one, language) for one in note.versions],
             read=note.versions,
+            has_notice=note.has_notice,
         )
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
         description=(
             "This is the note with its addenda as a PDF in Base64, in the language of the request, with the signed "
-            "files attached. It is refused with `SIGNED_NOTE_UNPRINTABLE` if the font lacks a character of the note."
+            "files attached. The note on a consultation of the sensitivity `SUBSTANCE_USE` has the notice of 42 CFR "
+            "2.32. It is refused with `SIGNED_NOTE_UNPRINTABLE` if the font lacks a character of the note."
         )
     )
     async def pdf_base64(self, info: Info) -> str:
-        document = await anyio.to_thread.run_sync(render_note_pdf, self.read, info.context.language)
+        render = partial(render_note_pdf, self.read, info.context.language, has_notice=self.has_notice)
+        document = await anyio.to_thread.run_sync(render)
         return base64.b64encode(document).decode()
 
 

@@ -8,6 +8,7 @@ import strawberry
 
 from app.errors import InvalidInput
 from app.postgres.composer import Row
+from app.texts import Language, redisclosure_notice
 from app.transcripts import model, service
 from app.transcripts.corrections import Attribution, Rewording
 from app.transcripts.search import service as search_service
@@ -408,15 +409,22 @@ class SubtitleUrls:
             "client's clock."
         )
     )
+    redisclosure_notice: str | None = strawberry.field(
+        description=(
+            "This notice accompanies information about the treatment of a substance use disorder (42 CFR 2.32), in the "
+            "language of the request. It is null if the consultation is not of the sensitivity `SUBSTANCE_USE`."
+        )
+    )
 
     @classmethod
-    def of(cls, link: service.SubtitleLink) -> Self:
+    def of(cls, link: service.SubtitleLink, language: Language) -> Self:
         path = f"/subtitles/{link.secret}"
         return cls(
             webvtt=f"{path}.vtt",
             srt=f"{path}.srt",
             expires_at=link.expires_at,
             expires_in_seconds=link.expires_in_seconds,
+            redisclosure_notice=redisclosure_notice(language) if link.has_notice else None,
         )
 
 
@@ -467,7 +475,7 @@ async def issue_subtitle_urls(info: Info, input: IssueSubtitleUrlsInput) -> Issu
     link = await info.context.services.transcripts.issue_subtitle_link(
         await info.context.asker(), parse_id(input.recording_id)
     )
-    return IssueSubtitleUrlsPayload(subtitle_urls=SubtitleUrls.of(link))
+    return IssueSubtitleUrlsPayload(subtitle_urls=SubtitleUrls.of(link, info.context.language))
 
 
 @strawberry.input(description="With this input, a doctor retries a transcription.")

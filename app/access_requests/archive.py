@@ -16,7 +16,7 @@ from app import encrypted_zip
 from app.access_requests.model import ExportedFile, ExportedText, ExportPlan
 from app.encrypted_zip import ArchiveFile, yield_once
 from app.errors import Conflict
-from app.texts import LANGUAGES, access_request_words
+from app.texts import LANGUAGES, access_request_words, redisclosure_notice
 
 README: Final = "README.txt"
 MANIFEST: Final = "manifest.json"
@@ -64,7 +64,8 @@ async def _yield_files(request_id: UUID, plan: ExportPlan, read: Read) -> AsyncI
 
 def _compose_readme(plan: ExportPlan) -> str:
     """Return the text of the read-me, in English and then in Spanish. The read-me names each omitted recording by
-    its id.
+    its id. The notice against redisclosure stands in the read-me, because everyone can read the names of the files,
+    and the name of a notice would tell what the recordings are about.
     """
     parts: list[str] = []
     for language in LANGUAGES:
@@ -75,6 +76,8 @@ def _compose_readme(plan: ExportPlan) -> str:
                 parts.append("\n".join((words[paragraph], *map(str, left_out))))
         if plan.uncopied:
             parts.append(words["readme_not_copied"])
+        if plan.has_notice:
+            parts.append(redisclosure_notice(language))
     return "\n\n".join(parts)
 
 

@@ -155,6 +155,8 @@ class ExportPlan:
 
     `missing` lists recordings whose object is gone, and `not_whole` lists recordings whose object differs from its
     digest. The copy omits the recordings in `missing` and in `not_whole`. `uncopied` lists texts that no copy contains.
+    `has_notice` says whether the copy has information about the treatment of a substance use disorder, which the
+    notice of 42 CFR 2.32 must accompany.
     """
 
     object_key: str
@@ -165,6 +167,7 @@ class ExportPlan:
     signed_notes: tuple[ExportedText, ...] = ()
     missing: tuple[UUID, ...] = ()
     not_whole: tuple[UUID, ...] = ()
+    has_notice: bool = False
 
     @property
     def left_out(self) -> int:

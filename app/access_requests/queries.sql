@@ -58,7 +58,8 @@ select
     e.recorded_at,
     e.size_bytes,
     e.sha256,
-    e.recording_key
+    e.recording_key,
+    e.has_notice
 from private.begin_export(%(id)s, %(secret)s) as e;
 
 -- name: export_session_notes

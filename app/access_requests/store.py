@@ -172,10 +172,15 @@ async def begin_export(tx: Transaction, request_id: UUID, secret: str) -> Export
         return None
     keys = {row.pop("object_key") for row in rows}
     (key,) = keys
+    has_notice = {row.pop("has_notice") for row in rows} == {True}
     files = tuple(ExportedFile(**row) for row in rows if row["recording_id"] is not None)
     uncopied = await tx.all(_sql["uncopied_texts"], {"id": request_id})
     return ExportPlan(
-        str(key), await read_clock(tx), files, uncopied=tuple(UncopiedText(**row) for row in uncopied)
+        str(key),
+        await read_clock(tx),
+        files,
+        uncopied=tuple(UncopiedText(**row) for row in uncopied),
+        has_notice=has_notice,
     )
 
 

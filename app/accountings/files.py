@@ -7,7 +7,7 @@ from app.accountings.model import Accounting, Entry
 from app.csv_files import format_csv, guard_cell
 from app.errors import Conflict
 from app.pdf_pages import BOLD, PLAIN, Row, draw_pages, is_printable
-from app.texts import Language, accounting_words, disclosure_words
+from app.texts import Language, accounting_words, disclosure_words, redisclosure_notice
 
 MAX_PRINTED: Final = 2_000
 """The most entries of a PDF. The pages of more entries would take longer to draw than a request may."""
@@ -31,7 +31,7 @@ def format_accounting_csv(accounting: Accounting, language: Language) -> str:
     rows = [[words[name] for name in _COLUMNS]]
     rows += [[guard_cell(cell) for cell in _cells(entry, language)] for entry in accounting.entries]
     if accounting.has_notice:
-        rows.append([disclosure_words(language)["redisclosure_notice"]])
+        rows.append([redisclosure_notice(language)])
     return format_csv(rows).decode()
 
 
@@ -65,7 +65,7 @@ def _rows(accounting: Accounting, language: Language) -> Iterator[Row]:
                 yield line, PLAIN, 9, 12
     if accounting.has_notice:
         yield "", PLAIN, 6, 0
-        yield disclosure_words(language)["redisclosure_notice"], PLAIN, 9, 0
+        yield redisclosure_notice(language), PLAIN, 9, 0
 
 
 def _cells(entry: Entry, language: Language) -> list[str]:

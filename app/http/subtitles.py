@@ -5,6 +5,7 @@ person who requested the link, and only while the session of that person lasts.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -20,13 +21,13 @@ from app.http.language import pick_language
 from app.http.rejection_counts import Rejections
 from app.postgres.database import Asker
 from app.settings import Network
-from app.texts import Language, role_name, subtitle_text
+from app.texts import Language, redisclosure_notice, role_name, subtitle_text
 from app.transcripts.model import Speaker, Turn
 from app.transcripts.service import TranscriptHistory, Transcripts
 from app.transcripts.subtitles import srt, webvtt
 from graphql_schema.context import OperationLimits
 
-_FORMS = {"vtt": (webvtt, "text/vtt"), "srt": (srt, "application/x-subrip")}
+_FORMS: Final = {"vtt": "text/vtt", "srt": "application/x-subrip"}
 LINK_HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Disposition": "inline",
@@ -58,8 +59,8 @@ class Subtitles:
         The subtitle route answers 401 if the session of the person who requested the link has ended, and 429 or 503
         if too many operations run at once.
         """
-        read = await self._read(request)
-        write, media_type = _FORMS[request.path_params["form"]]
+        read, has_notice = await self._read(request)
+        form = request.path_params["form"]
         language = pick_language(request.headers.get("accept-language", ""))
         labels: dict[Speaker, str] = {
             speaker: role_name(speaker.lower(), language).capitalize()
@@ -67,15 +68,17 @@ class Subtitles:
             if speaker is not Speaker.UNKNOWN
         }
         turns = [_marked(turn, language) for turn in read.transcript.in_order]
+        notice = redisclosure_notice(language) if has_notice else None
+        write = partial(webvtt, notice=notice) if form == "vtt" else srt
         written = await anyio.to_thread.run_sync(write, turns, labels)
-        return Response(written, media_type=media_type, headers=LINK_HEADERS)
+        return Response(written, media_type=_FORMS[form], headers=LINK_HEADERS)
 
-    async def _read(self, request: Request) -> TranscriptHistory:
+    async def _read(self, request: Request) -> tuple[TranscriptHistory, bool]:
         address = find_client_address(request.scope, self._trusted_proxies)
         secret = request.path_params["secret"] if request.path_params["form"] in _FORMS else ""
         try:
             async with self._limits.guests.slot(network_of(address)):
-                claims, recording_id = await self._transcripts.find_subtitle_link(secret)
+                claims, recording_id, has_notice = await self._transcripts.find_subtitle_link(secret)
         except NotFound:
             self._rejections.count("request.reject", address)
             raise
@@ -85,7 +88,7 @@ class Subtitles:
             asker.person,
         )  # separate slots, so that a leaked link does not use up the person's own
         async with self._limits.people.slot(reader):
-            return await self._transcripts.read(asker, recording_id)
+            return await self._transcripts.read(asker, recording_id), has_notice
 
 
 def _marked(turn: Turn, language: Language) -> Turn:

@@ -34,7 +34,10 @@ def _files(note: ReadNote) -> list[ExportedText]:
         contents.append((f"signed-note-{one.version}.json", one.file))
     with suppress(Conflict):
         contents += [
-            (f"signed-note-{language}.pdf", render_note_pdf(note.versions, language))
+            (
+                f"signed-note-{language}.pdf",
+                render_note_pdf(note.versions, language, has_notice=note.has_notice),
+            )
             for language in LANGUAGES
         ]
     return [ExportedText(note.recording_id, name, note.signed_at, content) for name, content in contents]

@@ -16,7 +16,7 @@ from app.notes.model import LineAuthor
 from app.notes.note_format import NoteKind, SignedLine, SignedNote
 from app.notes.signed_notes import ReadVersion
 from app.pdf_pages import BOLD, PLAIN, Row, draw_pages, is_printable
-from app.texts import Language, signed_note_words
+from app.texts import Language, redisclosure_notice, signed_note_words
 
 _SECTIONS: Final = {
     Section.S: "subjective",
@@ -26,11 +26,14 @@ _SECTIONS: Final = {
 }
 
 
-def render_note_pdf(versions: Sequence[ReadVersion], language: Language) -> bytes:
+def render_note_pdf(versions: Sequence[ReadVersion], language: Language, *, has_notice: bool) -> bytes:
     """Return the PDF of all versions of a signed note. A version that could not be verified has a sentence that says so
-    in place of its text. Raises Conflict (signed_note_unprintable).
+    in place of its text. With `has_notice`, the notice against redisclosure stands on the first page. Raises Conflict
+    (signed_note_unprintable).
     """
-    rows = list(_rows(versions, signed_note_words(language)))
+    rows = list(
+        _rows(versions, signed_note_words(language), redisclosure_notice(language) if has_notice else None)
+    )
     if not all(is_printable(text) for text, *_ in rows):
         raise Conflict("signed_note_unprintable")
     drawn = draw_pages(rows, signed_note_words(language)["page"])
@@ -46,9 +49,12 @@ def render_note_pdf(versions: Sequence[ReadVersion], language: Language) -> byte
     return written.getvalue()
 
 
-def _rows(versions: Sequence[ReadVersion], words: dict[str, str]) -> Iterator[Row]:
+def _rows(versions: Sequence[ReadVersion], words: dict[str, str], notice: str | None) -> Iterator[Row]:
     yield words["title"], BOLD, 16, 0
     yield words["attached"], PLAIN, 8, 0
+    if notice is not None:
+        yield "", PLAIN, 6, 0
+        yield notice, PLAIN, 9, 0
     for one in versions:
         kind = words["note" if one.version == 1 else "addendum"]
         yield "", PLAIN, 8, 0

@@ -81,13 +81,16 @@ class ReadVersion:
 
 @dataclass(frozen=True)
 class ReadNote:
-    """A signed note with all its versions, oldest first. `metadata` has the selected metadata of the note."""
+    """A signed note with all its versions, oldest first. `metadata` has the selected metadata of the note. `has_notice`
+    says whether the note is about a consultation of the sensitivity SUBSTANCE_USE.
+    """
 
     id: UUID
     recording_id: UUID
     signed_at: datetime
     metadata: Row
     versions: tuple[ReadVersion, ...]
+    has_notice: bool
 
 
 class SignedNotes:
@@ -157,6 +160,7 @@ def read_notes(keyring: Keyring, rows: Iterable[DictRow]) -> list[ReadNote]:
                 versions[0]["signed_at"],
                 metadata.get(str(note_id), {}),
                 read_versions(keyring, [_stored(row) for row in versions]),
+                versions[0]["has_notice"],
             )
         )
     return sorted(notes, key=lambda note: (note.signed_at, note.id), reverse=True)

@@ -29,16 +29,22 @@ select private.release_object_key(
 
 -- name: read_lifetime
 -- Returns for how many seconds a playback URL of a recording may be valid: as long as the caller's access to the
--- recording lasts, and at most the given number.
+-- recording lasts, and at most the given number. Also returns whether the recording is of a consultation of the
+-- sensitivity SUBSTANCE_USE.
 select
     floor(
         extract(
             epoch from least(
-                private.access_ends_at(r.consultation_id), clock_timestamp() + make_interval(secs => %(most)s)
-            ) - clock_timestamp()
+                private.access_ends_at(r.consultation_id), t.at + make_interval(secs => %(most)s)
+            ) - t.at
         )
-    )::integer as seconds
+    )::integer as seconds,
+    exists(
+        select from resguardo.consultations as c
+        where c.id = r.consultation_id and c.sensitivity = 'SUBSTANCE_USE'
+    ) as has_notice
 from resguardo.recordings as r
+cross join (select clock_timestamp() as at) as t
 where r.id = %(id)s;
 
 -- name: read_unready_reason

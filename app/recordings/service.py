@@ -42,12 +42,13 @@ class PurposeOfUse(StrEnum):
 @dataclass(frozen=True)
 class DownloadUrl:
     """A presigned URL for a download. Everyone who has the URL can download the file until it expires, even after
-    the session has ended.
+    the session has ended. `has_notice` says whether the notice against redisclosure accompanies the file.
     """
 
     url: str
     expires_at: datetime
     expires_in_seconds: int
+    has_notice: bool
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Recordings:
     async def read_stored_media(self, asker: Asker, recording_id: UUID) -> StoredMedia:
         """Return the metadata of a READY recording's object. Raises NotFound, Conflict, UpstreamFailed, Timeout."""
         access = permissions.READ_STORAGE.on(recording_id)
-        key, _ = await self._release_key(asker, access, recording_id)
+        key, _, _ = await self._release_key(asker, access, recording_id)
         stored = await self._storage.head(key)
         if stored is None:
             return StoredMedia(exists=False, size_bytes=None, content_type=None)
@@ -175,7 +176,7 @@ class Recordings:
         recording_deleted, recording_being_deleted), Forbidden (totp_stale) and RateLimited (quota_urls).
         """
         access = permissions.ISSUE_DOWNLOAD_URL.on(recording_id, purpose=purpose)
-        key, lifetime = await self._release_key(
+        key, lifetime, has_notice = await self._release_key(
             asker,
             access,
             recording_id,
@@ -188,7 +189,7 @@ class Recordings:
             filename=f"{file_id or recording_id}{PurePosixPath(key).suffix}",
             content_type=sound_type(key),
         )
-        return DownloadUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime), lifetime)
+        return DownloadUrl(url, datetime.now(UTC) + timedelta(seconds=lifetime), lifetime, has_notice)
 
     async def issue_playback_url(
         self,
@@ -207,7 +208,7 @@ class Recordings:
         caller did not begin this viewing of this file for this purpose within the last 12 hours.
         """
         viewing = Viewing(viewing_id or uuid4(), is_renewal=viewing_id is not None)
-        key, lifetime = await self._release_key(
+        key, lifetime, _ = await self._release_key(
             asker,
             permissions.ISSUE_PLAYBACK_URL.on(recording_id, purpose=purpose),
             recording_id,
@@ -241,10 +242,11 @@ class Recordings:
         totp_max_age_seconds: int | None = None,
         file_id: UUID | None = None,
         viewing: Viewing | None = None,
-    ) -> tuple[str, int]:
+    ) -> tuple[str, int, bool]:
         """Return the object key of a READY file of a recording, after the audit row is committed, and for how many
         seconds a URL may be valid. A URL is valid no longer than the caller's access: a share or an emergency access
-        may end sooner than the lifetime of URLs.
+        may end sooner than the lifetime of URLs. Also return whether the notice against redisclosure
+        accompanies the file.
 
         The method raises Conflict only after the commit, so that a refused request leaves an audit row too.
         """
@@ -260,10 +262,10 @@ class Recordings:
             if key is None:
                 raise NotFound("recording_not_found")
             reason = "" if key else await store.read_unready_reason(tx, file_id or recording_id)
-            lifetime = await store.read_lifetime(tx, recording_id, self._url_lifetime_seconds)
+            lifetime, has_notice = await store.read_lifetime(tx, recording_id, self._url_lifetime_seconds)
             if lifetime < 1:
                 raise NotFound("recording_not_found")
-        return require_ready(key, reason), lifetime
+        return require_ready(key, reason), lifetime, has_notice
 
 
 async def show_recording(

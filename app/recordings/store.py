@@ -166,12 +166,12 @@ async def read_unready_reason(tx: Transaction, recording_id: UUID) -> str:
     return str(await tx.value(_sql["read_unready_reason"], {"id": recording_id}))
 
 
-async def read_lifetime(tx: Transaction, recording_id: UUID, most: int) -> int:
+async def read_lifetime(tx: Transaction, recording_id: UUID, most: int) -> tuple[int, bool]:
     """Return for how many seconds a URL of a recording may be valid: at most `most`, and no longer than the caller's
-    access to the recording lasts.
+    access to the recording lasts. Also return whether the notice against redisclosure accompanies the recording.
     """
-    seconds = await tx.value(_sql["read_lifetime"], {"id": recording_id, "most": most})
-    return 0 if seconds is None else int(seconds)
+    row = await tx.one(_sql["read_lifetime"], {"id": recording_id, "most": most})
+    return (0, False) if row is None else (row["seconds"] or 0, row["has_notice"])
 
 
 async def lock(tx: Transaction, recording_id: UUID) -> Recording | None:

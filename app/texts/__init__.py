@@ -127,6 +127,11 @@ def disclosure_words(language: Language) -> dict[str, str]:
     return error_texts(language)["disclosure"]
 
 
+def redisclosure_notice(language: Language) -> str:
+    """Return the notice that accompanies information about the treatment of a substance use disorder (42 CFR 2.32)."""
+    return disclosure_words(language)["redisclosure_notice"]
+
+
 def signed_note_words(language: Language) -> dict[str, str]:
     """Return the words on the pages of a signed note."""
     return error_texts(language)["signed_note"]

@@ -39,18 +39,26 @@ select private.switch_transcription(%(id)s, %(is_on)s);
 
 -- name: store_subtitle_link
 -- Stores a subtitle link and returns when it expires, or nulls if the recording has no text that the caller may read.
+-- Also returns whether the recording is of a consultation of the sensitivity SUBSTANCE_USE.
 with stored as materialized (
     select private.store_subtitle_link(%(id)s, %(secret_sha256)s, %(lifetime_seconds)s) as expires_at
 )
 
 select
     s.expires_at,
-    floor(extract(epoch from s.expires_at - now()))::integer as expires_in_seconds
+    floor(extract(epoch from s.expires_at - now()))::integer as expires_in_seconds,
+    exists(
+        select from resguardo.recordings as r
+        inner join resguardo.consultations as c on r.consultation_id = c.id
+        where r.id = %(id)s and c.sensitivity = 'SUBSTANCE_USE'
+    ) as has_notice
 from stored as s;
 
 -- name: read_subtitle_link
--- Returns the claims and the recording of a subtitle link, or no row if the link is unknown or expired.
+-- Returns the claims and the recording of a subtitle link, and whether the notice against redisclosure accompanies the
+-- subtitles, or no row if the link is unknown or expired.
 select
     l.claims,
-    l.of_recording
+    l.of_recording,
+    l.has_notice
 from private.read_subtitle_link(%(secret)s) as l;

@@ -60,11 +60,14 @@ class TranscriptHistory:
 
 @dataclass(frozen=True)
 class SubtitleLink:
-    """The secret of a subtitle link, and its expiry."""
+    """The secret of a subtitle link, and its expiry. `has_notice` says whether the notice against redisclosure
+    accompanies the subtitles.
+    """
 
     secret: str = field(repr=False)
     expires_at: datetime
     expires_in_seconds: int
+    has_notice: bool
 
 
 class Transcripts:
@@ -201,9 +204,9 @@ class Transcripts:
                 raise NotFound("transcript_not_found")
         return SubtitleLink(secret.hex(), *stored)
 
-    async def find_subtitle_link(self, secret: str) -> tuple[dict[str, object], UUID]:
-        """Return the claims of the person who created a subtitle link, and the recording whose subtitles the link
-        reads. Raises NotFound (transcript_not_found).
+    async def find_subtitle_link(self, secret: str) -> tuple[dict[str, object], UUID, bool]:
+        """Return the claims of the person who created a subtitle link, the recording whose subtitles the link reads,
+        and whether the notice against redisclosure accompanies the subtitles. Raises NotFound (transcript_not_found).
         """
         if len(secret) != 2 * _SECRET_BYTES or not set(secret) <= set("0123456789abcdef"):
             raise NotFound("transcript_not_found")

@@ -207,9 +207,9 @@ async def switch(tx: Transaction, consultation_id: UUID, *, is_on: bool) -> None
 
 async def store_subtitle_link(
     tx: Transaction, recording_id: UUID, secret: bytes, *, lifetime_seconds: int
-) -> tuple[datetime, int] | None:
-    """Store a subtitle link, and return its expiry and in how many seconds that is. Return None if the transcript
-    does not belong to the person or is not READY.
+) -> tuple[datetime, int, bool] | None:
+    """Store a subtitle link, and return its expiry, in how many seconds that is, and whether the notice against
+    redisclosure accompanies the subtitles. Return None if the transcript does not belong to the person or is not READY.
 
     Raises Conflict (recording_being_deleted).
     """
@@ -219,12 +219,14 @@ async def store_subtitle_link(
         "lifetime_seconds": lifetime_seconds,
     }
     row = await tx.one(_sql["store_subtitle_link"], parameters)
-    return (
-        None if row is None or row["expires_at"] is None else (row["expires_at"], row["expires_in_seconds"])
-    )
+    if row is None or row["expires_at"] is None:
+        return None
+    return row["expires_at"], row["expires_in_seconds"], row["has_notice"]
 
 
-async def read_subtitle_link(tx: Transaction, secret: bytes) -> tuple[dict[str, object], UUID] | None:
-    """Return the claims and the recording of a subtitle link, or None for an unknown or expired link."""
+async def read_subtitle_link(tx: Transaction, secret: bytes) -> tuple[dict[str, object], UUID, bool] | None:
+    """Return the claims and the recording of a subtitle link, and whether the notice against redisclosure
+    accompanies the subtitles. Return None for an unknown or expired link.
+    """
     row = await tx.one(_sql["read_subtitle_link"], {"secret": secret})
-    return None if row is None else (row["claims"], row["of_recording"])
+    return None if row is None else (row["claims"], row["of_recording"], row["has_notice"])

@@ -32,16 +32,18 @@ class _Cue:
     lines: Block
 
 
-def webvtt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:
+def webvtt(turns: Sequence[Turn], labels: Mapping[Speaker, str], *, notice: str | None = None) -> str:
     """Return the turns of a transcript as WebVTT. The WebVTT voice of a cue is the label that the caller gave for
-    the speaker. If the speaker has no label, the cue has no voice.
+    the speaker. If the speaker has no label, the cue has no voice. The notice is one line without `-->`, and stands in
+    a comment before the cues. SRT has no comments.
     """
     voices = {
         voice: name.translate(_ESCAPES).replace("--", "-&#45;")
         for voice, name in _names(turns, labels).items()
     }
     cues = _cues(turns, {})
-    return "WEBVTT\n\n" + "".join(f"{_times(cue, '.')}\n{_spoken(cue, voices)}\n\n" for cue in cues)
+    comment = f"NOTE\n{notice}\n\n" if notice else ""
+    return f"WEBVTT\n\n{comment}" + "".join(f"{_times(cue, '.')}\n{_spoken(cue, voices)}\n\n" for cue in cues)
 
 
 def srt(turns: Sequence[Turn], labels: Mapping[Speaker, str]) -> str:

@@ -8684,7 +8684,7 @@ create function private.export_signed_notes(of_request uuid)
 returns table (
     note_id uuid, status text, patient_id uuid, consultation_id uuid, recording_id uuid, version integer,
     signed_at timestamptz, sha256 text, quote_count integer, is_logged boolean, ciphertext bytea, wrapped bytea,
-    root_key text
+    root_key text, has_notice boolean
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -8699,7 +8699,11 @@ begin
     select
         n.id, n.status, n.patient_id, n.consultation_id, n.recording_id, v.version, v.signed_at, v.sha256,
         v.quote_count, private.is_signature_logged(n.consultation_id, v.sha256), t.ciphertext, k.wrapped_key,
-        k.root_key_id
+        k.root_key_id,
+        exists (
+            select from resguardo.consultations as c
+            where c.id = n.consultation_id and c.sensitivity = 'SUBSTANCE_USE'
+        )
     from resguardo.signed_notes as n
     inner join resguardo.signed_note_versions as v on v.note_id = n.id
     left join private.signed_note_texts as t on t.note_id = v.note_id and t.version = v.version
@@ -8722,7 +8726,8 @@ $$;
 create function private.begin_export(of_request uuid, new_secret text)
 returns table (
     object_key text, recording_id uuid, video_id uuid, medium text, participant_id uuid, participant_kind text,
-    guest_role text, number integer, recorded_at timestamptz, size_bytes bigint, sha256 text, recording_key text
+    guest_role text, number integer, recorded_at timestamptz, size_bytes bigint, sha256 text, recording_key text,
+    has_notice boolean
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -8751,6 +8756,14 @@ begin
     ids := array(select r.id from private.wanted_recordings(wanted) as r where r.status = 'READY');
     noted := array(select n.id from private.noted_recordings(wanted) as n (id));
     signed := array(select n.id from private.wanted_notes(wanted) as n (id));
+    has_notice := exists (
+        select from resguardo.consultations as c
+        where c.sensitivity = 'SUBSTANCE_USE' and c.id in (
+            select r.consultation_id from resguardo.recordings as r where r.id = any(ids || noted)
+            union all
+            select n.consultation_id from resguardo.signed_notes as n where n.id = any(signed)
+        )
+    );
     if cardinality(ids || noted || signed) = 0 then
         update resguardo.access_requests as a
         set status = 'FULFILLED', fulfilled_at = private.now(), export_status = 'NOTHING_RECORDED',
@@ -8786,7 +8799,7 @@ begin
             partition by coalesce(r.video_id, r.id), r.medium, p.kind
             order by coalesce(r.started_at, r.created_at), r.id
         )::integer,
-        coalesce(r.started_at, c.scheduled_at), r.size_bytes, r.sha256, s.object_key
+        coalesce(r.started_at, c.scheduled_at), r.size_bytes, r.sha256, s.object_key, begin_export.has_notice
     from resguardo.recordings as r
     join resguardo.consultations as c on c.id = r.consultation_id
     join private.recording_secrets as s on s.recording_id = r.id
@@ -15738,14 +15751,17 @@ end
 $$;
 
 -- Returns the claims and the recording of a subtitle link to the API's database login, or no row for an unknown or
--- expired link.
-create function private.read_subtitle_link(secret bytea) returns table (claims jsonb, of_recording uuid)
+-- expired link. Also returns whether the notice against redisclosure accompanies the subtitles.
+create function private.read_subtitle_link(secret bytea)
+returns table (claims jsonb, of_recording uuid, has_notice boolean)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
-    select private.claims_of_link(l.claims), l.recording_id
+    select private.claims_of_link(l.claims), l.recording_id, c.sensitivity = 'SUBSTANCE_USE'
     from private.subtitle_links as l
+    inner join resguardo.recordings as r on r.id = l.recording_id
+    inner join resguardo.consultations as c on c.id = r.consultation_id
     where l.secret_sha256 = sha256(secret) and l.expires_at > now();
 end
 $$;
@@ -18148,7 +18164,7 @@ create function private.read_signed_notes(asked_type text, asked uuid, shown jso
 returns table (
     note_id uuid, status text, patient_id uuid, consultation_id uuid, recording_id uuid, version integer,
     signed_at timestamptz, sha256 text, quote_count integer, is_logged boolean, ciphertext bytea, wrapped bytea,
-    root_key text
+    root_key text, has_notice boolean
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -18187,7 +18203,11 @@ begin
         n.id, n.status, n.patient_id, n.consultation_id, n.recording_id, v.version, v.signed_at, v.sha256,
         v.quote_count,
         private.is_signature_logged(n.consultation_id, v.sha256),
-        t.ciphertext, k.wrapped_key, k.root_key_id
+        t.ciphertext, k.wrapped_key, k.root_key_id,
+        exists (
+            select from resguardo.consultations as c
+            where c.id = n.consultation_id and c.sensitivity = 'SUBSTANCE_USE'
+        )
     from resguardo.signed_notes as n
     inner join resguardo.signed_note_versions as v on v.note_id = n.id
     left join private.signed_note_texts as t on t.note_id = v.note_id and t.version = v.version

@@ -41,14 +41,17 @@ end
 $$;
 
 -- Returns the claims and the recording of a subtitle link to the API's database login, or no row for an unknown or
--- expired link.
-create function private.read_subtitle_link(secret bytea) returns table (claims jsonb, of_recording uuid)
+-- expired link. Also returns whether the notice against redisclosure accompanies the subtitles.
+create function private.read_subtitle_link(secret bytea)
+returns table (claims jsonb, of_recording uuid, has_notice boolean)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     return query
-    select private.claims_of_link(l.claims), l.recording_id
+    select private.claims_of_link(l.claims), l.recording_id, c.sensitivity = 'SUBSTANCE_USE'
     from private.subtitle_links as l
+    inner join resguardo.recordings as r on r.id = l.recording_id
+    inner join resguardo.consultations as c on c.id = r.consultation_id
     where l.secret_sha256 = sha256(secret) and l.expires_at > now();
 end
 $$;

@@ -241,7 +241,7 @@ create function private.read_signed_notes(asked_type text, asked uuid, shown jso
 returns table (
     note_id uuid, status text, patient_id uuid, consultation_id uuid, recording_id uuid, version integer,
     signed_at timestamptz, sha256 text, quote_count integer, is_logged boolean, ciphertext bytea, wrapped bytea,
-    root_key text
+    root_key text, has_notice boolean
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -280,7 +280,11 @@ begin
         n.id, n.status, n.patient_id, n.consultation_id, n.recording_id, v.version, v.signed_at, v.sha256,
         v.quote_count,
         private.is_signature_logged(n.consultation_id, v.sha256),
-        t.ciphertext, k.wrapped_key, k.root_key_id
+        t.ciphertext, k.wrapped_key, k.root_key_id,
+        exists (
+            select from resguardo.consultations as c
+            where c.id = n.consultation_id and c.sensitivity = 'SUBSTANCE_USE'
+        )
     from resguardo.signed_notes as n
     inner join resguardo.signed_note_versions as v on v.note_id = n.id
     left join private.signed_note_texts as t on t.note_id = v.note_id and t.version = v.version

@@ -166,7 +166,7 @@ query ($first: Int, $after: String, $filter: RecordingFilter) {{
 ISSUE_URL = """
 mutation ($recordingId: ID!, $file: ID, $purposeOfUse: PurposeOfUse!) {
   issueDownloadUrl(input: {recordingId: $recordingId, file: $file, purposeOfUse: $purposeOfUse}) {
-    downloadUrl { url expiresAt expiresInSeconds }
+    downloadUrl { url expiresAt expiresInSeconds redisclosureNotice }
   }
 }
 """
@@ -686,6 +686,8 @@ mutation ($consultationId: ID!, $isTranscribed: Boolean!) {{
 """
 ISSUE_SUBTITLE_URLS = """
 mutation ($id: ID!) {
-  issueSubtitleUrls(input: {recordingId: $id}) { subtitleUrls { webvtt srt expiresAt expiresInSeconds } }
+  issueSubtitleUrls(input: {recordingId: $id}) {
+    subtitleUrls { webvtt srt expiresAt expiresInSeconds redisclosureNotice }
+  }
 }
 """

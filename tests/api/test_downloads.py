@@ -11,6 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from app.texts import redisclosure_notice
 from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person, ids_of
 
@@ -39,6 +40,16 @@ async def test_url_downloads_the_exact_bytes_as_a_file(harness: ApiHarness, case
     assert 290 < lifetime <= 300
     assert parse_qs(urlsplit(issued["url"]).query)["X-Amz-Expires"] == ["300"]
     assert issued["expiresInSeconds"] == 300
+
+
+@pytest.mark.parametrize("sensitivity", ["ORDINARY", "PSYCHOTHERAPY", "SUBSTANCE_USE"])
+async def test_notice_accompanies_the_url_of_a_recording_about_substance_use(
+    harness: ApiHarness, sensitivity: str
+) -> None:
+    case = await harness.case(sensitivity=sensitivity)
+    issued = await case.doctor.ask(documents.ISSUE_URL, **_asked(await harness.recording(case)))
+    notice = redisclosure_notice("en") if sensitivity == "SUBSTANCE_USE" else None
+    assert issued["redisclosureNotice"] == notice
 
 
 async def test_url_is_valid_for_the_configured_time(harness: ApiHarness, case: Case) -> None:

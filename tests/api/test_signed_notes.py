@@ -17,6 +17,7 @@ from app.certificates.pdf import read_attachment
 from app.certificates.signing import CertificateSigner, check
 from app.notes.note_format import format_note
 from app.notes.signed_store import version_field
+from app.texts import redisclosure_notice
 from tests.api import documents
 from tests.api.deleting import destroy_recording
 from tests.api.harness import ApiHarness, Case, Person
@@ -312,3 +313,16 @@ async def test_copy_for_an_access_request_contains_and_counts_the_signed_notes(
     assert [(row["actor_role"], row["patient_ids"]) for row in reads] == [
         ("resguardo_worker", [UUID(case.patient_id)])
     ]
+
+
+@pytest.mark.parametrize("sensitivity", ["ORDINARY", "SUBSTANCE_USE"])
+async def test_notice_stands_in_the_pdf_of_a_note_about_substance_use(
+    harness: ApiHarness, sensitivity: str
+) -> None:
+    case = await harness.case(sensitivity=sensitivity, isTranscribed=True)
+    recording = await harness.recording(case)
+    await sign(harness, case.doctor, recording)
+    found = await case.doctor.ask(documents.SIGNED_NOTE_PDF, filter={"recordingId": str(recording)})
+    document = b64decode(found["edges"][0]["node"]["pdfBase64"])
+    pages = " ".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(document)).pages)
+    assert (redisclosure_notice("en") in " ".join(pages.split())) == (sensitivity == "SUBSTANCE_USE")

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from app.texts import redisclosure_notice
 from app.transcripts.model import Speaker
 from tests.api import documents
 from tests.api.harness import ApiHarness, Case, Person
@@ -159,3 +160,21 @@ async def test_subtitles_have_their_own_quota(harness: ApiHarness, case: Case) -
     await harness.spend(case.doctor, "subtitles", 600)
     refused = await case.doctor.refused(documents.ISSUE_SUBTITLE_URLS, id=str(recording))
     assert refused == ("RATE_LIMITED", "quota_subtitles")
+
+
+@pytest.mark.parametrize("sensitivity", ["ORDINARY", "SUBSTANCE_USE"])
+async def test_notice_accompanies_subtitles_about_substance_use(
+    harness: ApiHarness, doctor: Person, sensitivity: str
+) -> None:
+    case = await harness.case(doctor, sensitivity=sensitivity, isTranscribed=True)
+    recording = await harness.recording(case)
+    await store_transcript(harness, recording, ((Speaker.PATIENT, "I take it daily."),))
+    urls = await _urls(doctor, recording)
+    notice = redisclosure_notice("en") if sensitivity == "SUBSTANCE_USE" else None
+    assert urls["redisclosureNotice"] == notice
+    webvtt = (await harness.http.get(urls["webvtt"])).text
+    assert ("NOTE" in webvtt, "42 CFR part 2" in webvtt) == (notice is not None,) * 2
+    assert webvtt.count("-->") == 1
+    if notice is not None:
+        assert webvtt.startswith(f"WEBVTT\n\nNOTE\n{notice}\n\n00:")
+    assert "42 CFR" not in (await harness.http.get(urls["srt"])).text

@@ -36,6 +36,7 @@ from app.postgres.database import Database as Pool
 from app.postgres.database import Transaction
 from app.session_notes.encryption import encrypt_text
 from app.session_notes.model import NoteKind
+from app.texts import LANGUAGES, redisclosure_notice
 from devstack.object_store import ObjectStore
 from tests.alerts import evaluated_alerts
 from tests.buckets import InterceptedStorage
@@ -1123,3 +1124,21 @@ async def test_nothing_is_swept_in_another_deployments_bucket(harness: ExportHar
         await Exports(
             harness.worker, harness.storage, KEYRING, compose_note_files, deployment="another"
         ).run_once()
+
+
+async def test_notice_stands_in_the_readme_of_a_copy_about_substance_use(harness: ExportHarness) -> None:
+    await harness.recording(b"the video")
+    ordinary = harness.request()
+    await harness.exports.export(ordinary)
+    assert "42 CFR part 2" not in (await harness.opened(ordinary))["README.txt"].decode()
+    await _set(
+        harness,
+        "update resguardo.consultations set sensitivity = 'SUBSTANCE_USE' where id = %s",
+        harness.consultation,
+    )
+    request = harness.request()
+    await harness.exports.export(request)
+    files = await harness.opened(request)
+    for language in LANGUAGES:
+        assert redisclosure_notice(language) in files["README.txt"].decode()
+    assert not any("notice" in name.lower() for name in files)
