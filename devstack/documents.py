@@ -5,7 +5,7 @@ CONSENT_TEXT = "{ consentText { version sha256 markdown } }"
 REGISTER = """
 mutation ($consultation: RegisterConsultationInput!) {
   registerConsultation(input: $consultation) {
-    consultation { id externalId roomName participants { id kind } }
+    consultation { id externalId patientExternalId roomName participants { id kind } }
   }
 }
 """
@@ -215,4 +215,42 @@ mutation ($id: ID!) { undoDeletion(input: { recordingId: $id }) { deletion { id 
 
 CERTIFICATES = """
 query ($id: ID!) { deletionCertificates(recordingId: $id) { edges { node { number sha256 json } } } }
+"""
+
+SHARE = """
+mutation ($share: ShareConsultationInput!) { shareConsultation(input: $share) { share { id isActive } } }
+"""
+
+END_SHARE = "mutation ($id: ID!) { endShare(input: { shareId: $id }) { share { endReason } } }"
+
+ACCESS_BASIS = "query ($id: ID!) { consultation(by: {id: $id}) { accessBasis } }"
+
+ISSUE_PLAYBACK = """
+mutation ($recordingId: ID!) {
+  issuePlaybackUrl(input: { recordingId: $recordingId, purposeOfUse: TREATMENT }) { playbackUrl { url } }
+}
+"""
+
+BREAK_GLASS = """
+mutation ($patient: String!) {
+  breakGlass(input: { patientExternalId: $patient, reason: MEDICAL_EMERGENCY }) { emergencyAccess { id endsAt } }
+}
+"""
+
+ALERTS = """
+{ alerts(filter: { statuses: [OPEN] }) { edges { node { kind entityIds message } } } }
+"""
+
+REVIEW_CASES = """
+{ reviewCases(filter: { statuses: [OPEN] }) { edges { node { id rule subject { id } consultationIds } } } }
+"""
+
+RECORD_DISPOSITION = """
+mutation ($found: RecordDispositionInput!) {
+  recordDisposition(input: $found) { reviewCase { status disposition } }
+}
+"""
+
+ACCESS_ENTRIES = """
+{ accessEntries(first: 100) { edges { node { when who text why isRefused refusal } } } }
 """

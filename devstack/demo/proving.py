@@ -1,10 +1,15 @@
-"""Shows that the audit log proves itself: a receipt of an event, and a verification of the whole log."""
+"""Shows that the audit log proves itself: a receipt of an event, a verification of the whole log, and an evidence
+pack.
+"""
 
 import asyncio
+import hashlib
+import json
 import os
 import sys
 import tempfile
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -39,15 +44,35 @@ async def prove(scene: Scene) -> None:
         policy, proof, event = (
             folder / name for name in ("policy", f"{event_id}.tlog-proof", f"{event_id}.json")
         )
-        await _resguardo(scene, folder, "receipt", str(event_id), "--to", directory)
-        policy.write_text(await _resguardo(scene, folder, "policy"), encoding="utf-8")
+        await _resguardo(scene, folder, "audit", "receipt", str(event_id), "--to", directory)
+        policy.write_text(await _resguardo(scene, folder, "audit", "policy"), encoding="utf-8")
         arguments = (str(_VERIFIER), str(policy), "--receipt", str(proof), str(event))
         status, output = await _run(folder, {}, *arguments)
         require(status == 0, f"the auditor's verifier refuses the receipt: {output}")
         event.write_bytes(event.read_bytes().replace(b"ALLOWED", b"DENIED"))
         status, output = await _run(folder, {}, *arguments)
         require(status == 1 and "event-changed" in output, "the auditor's verifier accepts a changed event")
-        await _resguardo(scene, folder, "verify")
+        await _resguardo(scene, folder, "audit", "verify")
+
+
+async def prove_evidence(scene: Scene, began_at: datetime) -> None:
+    """Write the evidence pack of the demo's days, and verify it in its folder with the verifier that it contains.
+    Then check that each file has the digest in the manifest.
+
+    The demo does not wait for the next published checkpoint, with which the witness cosigns the pack's own receipt.
+    """
+    since, until = began_at.date(), began_at.date() + timedelta(days=2)
+    with tempfile.TemporaryDirectory() as directory:
+        pack = Path(directory) / "evidence"
+        days = ("--since", since.isoformat(), "--until", until.isoformat())
+        await _resguardo(scene, Path(directory), "evidence", *days, "--to", str(pack))
+        status, output = await _run(pack, {}, "verify_audit.py", "log-policy.txt", "--tiles", "log/audit")
+        require(status == 0, f"the auditor's verifier refuses the evidence pack: {output}")
+        manifest = json.loads((pack / "manifest.json").read_bytes())
+        require("INDEX.md" in manifest, "the evidence pack has no index")
+        for name, sha256 in manifest.items():
+            found = hashlib.sha256((pack / name).read_bytes()).hexdigest()
+            require(found == sha256, f"{name} of the evidence pack is not the file of its manifest")
 
 
 async def _wait_for_published_event(scene: Scene) -> UUID:
@@ -63,9 +88,9 @@ async def _wait_for_published_event(scene: Scene) -> UUID:
 
 
 async def _resguardo(scene: Scene, folder: Path, *arguments: str) -> str:
-    """Run `resguardo audit` with the worker's settings, and return its output."""
-    status, output = await _run(folder, scene.stack.environment, "-m", "app.cli", "audit", *arguments)
-    require(status == 0, f"`resguardo audit {arguments[0]}` ended with {status}: {output}")
+    """Run a command of `resguardo` with the worker's settings, and return its output."""
+    status, output = await _run(folder, scene.stack.environment, "-m", "app.cli", *arguments)
+    require(status == 0, f"`resguardo {' '.join(arguments[:2])}` ended with {status}: {output}")
     return output
 
 

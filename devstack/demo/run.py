@@ -11,6 +11,7 @@ import httpx
 from devstack import documents
 from devstack.demo.clips import make_clip
 from devstack.demo.costs import show_costs
+from devstack.demo.desk import show_desk
 from devstack.demo.downloads import BriefUrl, Downloads
 from devstack.demo.examination import examine
 from devstack.demo.importing import import_video
@@ -19,7 +20,7 @@ from devstack.demo.intruders import Cast, Intruders
 from devstack.demo.keeping import Keeping
 from devstack.demo.live import require_in_order, watching
 from devstack.demo.notes import sign_note
-from devstack.demo.proving import prove
+from devstack.demo.proving import prove, prove_evidence
 from devstack.demo.report import Login, Report
 from devstack.demo.scene import Audience, Scene, expect
 from devstack.demo.sources import Sources
@@ -82,10 +83,13 @@ async def _run(scene: Scene) -> None:
         officer = await scene.sign_in(cast.officer)
         await examine(scene, officer, recording["id"], began_at, looks)
     await show_costs(scene, officer)
+    await show_desk(visit, recording["id"], cast, patient_api)
     async with scene.step(
         "the audit log proves when the recording began: the auditor's verifier accepts its receipt"
     ):
         await prove(scene)
+    async with scene.step("an evidence pack is written for an auditor, who verifies it offline"):
+        await prove_evidence(scene, began_at)
 
 
 async def _hire(people: People) -> tuple[Cast, Person]:

@@ -31,6 +31,7 @@ class Visit:
     api: ApiClient
     id: str
     external_id: str
+    patient_external_id: str
     room_name: str
     participants: dict[str, str]
 
@@ -48,7 +49,8 @@ class Visit:
         }
         made = (await api.ask(documents.REGISTER, consultation=asked))["registerConsultation"]["consultation"]
         participants = {one["kind"]: one["id"] for one in made["participants"]}
-        return cls(scene, api, made["id"], made["externalId"], made["roomName"], participants)
+        names = (made["externalId"], made["patientExternalId"], made["roomName"])
+        return cls(scene, api, made["id"], *names, participants)
 
     async def consent(self, patient: ApiClient) -> None:
         """Record that the patient and the doctor each consent to the consent text that the API shows them."""
