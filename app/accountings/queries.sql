@@ -27,9 +27,10 @@ select
 from private.begin_accounting(%(id)s, %(offered)s, %(offered_root_key)s) as a;
 
 -- name: read_entries
--- Returns the entries of the accounting that the transaction has begun, the latest day first.
+-- Returns the entries of the accounting that the transaction has begun, the latest day first. Each id is
+-- a text, because the application needs texts, and there can be thousands.
 select
-    e.id,
+    e.id::text as id,
     e.disclosed_on,
     e.last_disclosed_on,
     e.disclosure_count,

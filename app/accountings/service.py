@@ -152,11 +152,12 @@ class Accountings:
 
 
 def _make(request_id: UUID, begun: BegunAccounting, rows: Sequence[DictRow], key: FieldKey) -> Accounting:
-    entries = [_entry(row, begun.patient_id, key) for row in rows]
+    patient = str(begun.patient_id)
+    entries = [_entry(row, patient, key) for row in rows]
     return make_accounting(request_id, begun.patient_id, begun.earliest_date, begun.latest_date, entries)
 
 
-def _entry(row: DictRow, patient_id: UUID, key: FieldKey) -> Entry:
+def _entry(row: DictRow, patient_id: str, key: FieldKey) -> Entry:
     text = NO_TEXT
     if row["ciphertext"] is not None:
         place = text_field("disclosure", row["id"], patient_id)

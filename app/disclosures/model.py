@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+from pydantic_core import from_json
+
 from app.errors import InvalidInput
 from app.keys.keyring import Field
 
@@ -102,7 +104,7 @@ class NewSuspension:
     official: str = field(repr=False)
 
 
-def text_field(kind: str, row_id: UUID, patient_id: UUID) -> Field:
+def text_field(kind: str, row_id: UUID | str, patient_id: UUID | str) -> Field:
     """Return the place of a text that is encrypted with the patient's data key. `kind` keeps the texts of different
     tables apart.
     """
@@ -168,5 +170,5 @@ def format_text(given: NewDisclosure) -> bytes:
 
 def parse_text(text: bytes) -> dict[str, str | None]:
     """Return the text that `format_text` has written, with the keys of NO_TEXT."""
-    values: dict[str, str | None] = json.loads(text)
+    values: dict[str, str | None] = from_json(text)
     return values

@@ -27,7 +27,7 @@ FIELD_VERSION: Final = 1
 """The first byte of an encrypted field. Another format would use another byte."""
 
 _ID = re.compile(r"[a-z0-9-]{1,32}")
-_PART = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_PLACE = re.compile(r"(?:[A-Za-z0-9_.:-]{1,128}\|){4}")
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 _LEAST_DISTINCT_BYTES: Final = 8
@@ -57,7 +57,7 @@ class Field:
         """Raise ValueError if a part is too long or has a forbidden character, because two different places could
         then have the same text.
         """
-        if not all(_PART.fullmatch(part) for part in (self.table, self.row, self.column, self.key_id)):
+        if not _PLACE.fullmatch(f"{self.table}|{self.row}|{self.column}|{self.key_id}|"):
             raise ValueError(
                 "a part of a field's place is empty, too long, or has a character that none may have"
             )
