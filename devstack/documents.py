@@ -242,7 +242,7 @@ ALERTS = """
 """
 
 REVIEW_CASES = """
-{ reviewCases(filter: { statuses: [OPEN] }) { edges { node { id rule subject { id } consultationIds } } } }
+{ reviewCases(filter: { statuses: [OPEN] }) { edges { node { id rule subject { id } } } } }
 """
 
 RECORD_DISPOSITION = """

@@ -60,7 +60,9 @@ def _print_pack(folder: Path, pack: Pack) -> None:
     out.print(f"written: {escape(str(folder))}, {pack.file_count} files, {pack.size_bytes} bytes")
     out.print(f"SHA-256 of manifest.json: {pack.sha256}")
     if not pack.is_sealed:
-        err.print("The event that records this pack is not sealed yet. Is the worker running?")
+        err.print(
+            "The event that records this pack is not sealed or not cosigned yet. Is the worker running?"
+        )
 
 
 @contextmanager

@@ -9,12 +9,13 @@ from typing import Any, Final
 from uuid import UUID
 
 from app.audit.verification.checkpoints import compose_origin
-from app.audit.verification.receipts import EVENT_EXTENSION, PROOF_EXTENSION, make_receipt
+from app.audit.verification.receipts import EVENT_EXTENSION, PROOF_EXTENSION
 from app.bucket.object_keys import compose_audit_prefix
 from app.errors import AppError
 from app.evidence import store
 from app.evidence.files import PackWriter, PublishedLog, is_plain_key
 from app.evidence.model import Range, SectionReport
+from app.evidence.receipts import find_receipt
 from app.packaged import repository_path
 from app.postgres.database import Database
 
@@ -120,7 +121,7 @@ async def collect_sealed(
     sentence = _count(len(rows), thing, nothing)
     if unproven:
         sentence += (
-            f" {unproven} of them have no receipt, because their events are not sealed or were redacted."
+            f" {unproven} of them have no receipt (not sealed, not cosigned by a witness, or redacted)."
         )
     return SectionReport(title, rule, f"{folder}/", sentence)
 
@@ -329,9 +330,10 @@ SECTIONS: Final[tuple[tuple[str, Collect], ...]] = (
 async def _write_receipt(sources: Sources, event_id: UUID, name: str) -> bool:
     """Write the receipt of an event, and return whether there is one."""
     try:
-        async with sources.database.as_service("make_audit_receipt") as tx:
-            receipt = await make_receipt(tx, event_id)
+        receipt = await find_receipt(sources.database, event_id, sources.policy)
     except AppError:
+        return False
+    if receipt is None:
         return False
     sources.writer.write(f"{name}{PROOF_EXTENSION}", receipt.proof)
     sources.writer.write(f"{name}.event{EVENT_EXTENSION}", receipt.event)

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
 
-from app.audit.verification.receipts import EVENT_EXTENSION, PROOF_EXTENSION, Receipt, make_receipt
-from app.errors import Conflict
+from app.audit.verification.receipts import EVENT_EXTENSION, PROOF_EXTENSION, Receipt
 from app.evidence import store
 from app.evidence.files import PackWriter, PublishedLog, require_new_folder
 from app.evidence.index import compose_index
 from app.evidence.model import Pack, Range, SectionReport
+from app.evidence.receipts import find_receipt
 from app.evidence.sections import SECTIONS, OnProgress, Sources
 from app.postgres.database import Database
 
 SEAL_SECONDS: Final = 120
-"""How long the command waits until the event that records the pack is sealed."""
+"""How long the command waits for the receipt of the event that records the pack. If the log has witnesses, they
+cosign at most once a minute."""
 
 _NAME: Final = "evidence"
 
@@ -58,7 +59,7 @@ class EvidencePacks:
         self, order: EvidenceOrder, on_progress: OnProgress = lambda _name, _done, _total: None
     ) -> Pack:
         """Make a pack, and record it in the audit log: the event evidence.export has the SHA-256 of manifest.json. If
-        the event is not sealed in time, the pack has no receipt of its own.
+        no receipt is possible in time, the pack has no receipt of its own.
 
         Raises InvalidInput (evidence_folder_exists), UpstreamFailed, Timeout.
         """
@@ -93,14 +94,11 @@ class EvidencePacks:
         return Pack(len(files), writer.size_bytes, sha256, tuple(reports), receipt is not None)
 
     async def _await_receipt(self, event_id: UUID, on_progress: OnProgress) -> Receipt | None:
-        """Return the receipt of an event as soon as it is sealed, or None if the time is over before that."""
+        """Return the receipt of an event as soon as the verifier accepts it, or None if the time is over before."""
         for second in range(self._seal_seconds):
-            try:
-                async with self._database.as_service("make_audit_receipt") as tx:
-                    return await make_receipt(tx, event_id)
-            except Conflict as error:
-                if error.reason != "audit_event_not_sealed":
-                    raise
+            receipt = await find_receipt(self._database, event_id, self._policy)
+            if receipt is not None:
+                return receipt
             on_progress("the seal of this pack", second, self._seal_seconds)
             await self._sleep(1)
         return None

@@ -18,11 +18,12 @@ EMERGENCY_TEXT: Final = "opened your record in an emergency"
 async def show_desk(visit: Visit, recording_id: str, cast: Cast, patient: ApiClient) -> None:
     """Run the demo's steps with a colleague, a compliance officer and the patient. Raises DemoFailed."""
     scene = visit.scene
-    desk = Desk(visit, recording_id, await scene.sign_in(cast.stranger), await scene.sign_in(cast.officer))
+    colleague, officer = await scene.sign_in(cast.stranger), await scene.sign_in(cast.officer)
+    desk = Desk(visit, recording_id, str(cast.stranger.user_id), colleague, officer)
     async with scene.step(
         "the doctor shares the consultation: a colleague watches it, and downloads nothing"
     ):
-        await desk.share(str(cast.stranger.user_id))
+        await desk.share()
     async with scene.step("the colleague breaks the glass in an emergency: an alert and a case open at once"):
         case = await desk.break_glass()
     for alert in desk.alerts:
@@ -45,15 +46,16 @@ class Desk:
 
     visit: Visit
     recording_id: str
+    colleague_id: str
     colleague: ApiClient
     officer: ApiClient
     alerts: tuple[Any, ...] = ()
 
-    async def share(self, colleague_id: str) -> None:
+    async def share(self) -> None:
         """Share the consultation with the colleague, check what the colleague may do, and end the share."""
         share = {
             "consultationId": self.visit.id,
-            "colleagueId": colleague_id,
+            "colleagueId": self.colleague_id,
             "purpose": "COVERAGE",
             "endsAt": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),
         }
@@ -70,10 +72,14 @@ class Desk:
         access = (await self.colleague.ask(documents.BREAK_GLASS, **asked))["breakGlass"]["emergencyAccess"]
         await self._require_basis("EMERGENCY")
         found = (await self.officer.ask(documents.ALERTS))["alerts"]["edges"]
-        self.alerts = tuple(edge["node"] for edge in found if edge["node"]["kind"] == "EMERGENCY_ACCESS")
+        self.alerts = tuple(edge["node"] for edge in found if access["id"] in edge["node"]["entityIds"])
         require(len(self.alerts) == 1, f"{len(self.alerts)} alerts are open about {access['id']}")
         listed = (await self.officer.ask(documents.REVIEW_CASES))["reviewCases"]["edges"]
-        cases = [edge["node"]["id"] for edge in listed if edge["node"]["rule"] == "BREAK_GLASS"]
+        cases = [
+            edge["node"]["id"]
+            for edge in listed
+            if edge["node"]["rule"] == "BREAK_GLASS" and edge["node"]["subject"] == {"id": self.colleague_id}
+        ]
         require(len(cases) == 1, f"{len(cases)} cases are open about the emergency access")
         return str(cases[0])
 

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -17,6 +18,8 @@ from app.evidence.files import LogInFolder, is_plain_key
 from app.evidence.model import Pack, Range
 from app.evidence.sections import SECTIONS
 from app.evidence.service import EvidenceOrder, EvidencePacks
+from app.transparency_log.checkpoints import Ed25519Cosigner
+from app.transparency_log.policies import Witness
 from tests.audit_log import DEPLOYMENT, AuditLog, open_log
 from tests.databases import Database
 
@@ -49,7 +52,7 @@ def _range() -> Range:
     return Range(now - timedelta(days=1), now + timedelta(days=1))
 
 
-def _packs(log: AuditLog, *, is_sealing: bool = True) -> EvidencePacks:
+def _packs(log: AuditLog, *, is_sealing: bool = True, policy: str | None = None) -> EvidencePacks:
     async def sleep(_: float) -> None:
         if is_sealing:
             await log.seal()
@@ -58,7 +61,7 @@ def _packs(log: AuditLog, *, is_sealing: bool = True) -> EvidencePacks:
         log.pool,
         LogInFolder(log.folder),
         deployment=DEPLOYMENT,
-        policy=log.policy.format(),
+        policy=policy or log.policy.format(),
         sleep=sleep,
         seal_seconds=3,
     )
@@ -210,6 +213,18 @@ async def test_pack_without_a_seal_is_written_and_says_so(log: AuditLog, tmp_pat
     assert not pack.is_sealed
     assert (folder / "INDEX.md").is_file()
     assert not (folder / "evidence.tlog-proof").exists()
+
+
+async def test_pack_has_no_receipt_that_its_verifier_refuses(log: AuditLog, tmp_path: Path) -> None:
+    """The policy needs a witness, which has cosigned none of the checkpoints."""
+    witness = Ed25519Cosigner.from_seed("witness.example/test", bytes(32)).verifier_key
+    needed = replace(log.policy, witnesses={"w": Witness(witness)}, quorum="w")
+    attestation, folder = _attest(log), tmp_path / "pack"
+    await log.seal()
+    pack = await _packs(log, policy=needed.format()).make(EvidenceOrder(_range(), folder))
+    assert not pack.is_sealed
+    assert not list(folder.rglob("*.tlog-proof"))
+    assert (folder / "attestations" / f"{attestation}.document.json").is_file()
 
 
 @pytest.mark.parametrize("name", ["pack", "pack.partial"])
