@@ -149,8 +149,8 @@ class SignedNoteVersion:
 @strawberry.type(
     description=(
         "A signed note has at most 100 versions, which are the note and the addenda to it. The note has a retention "
-        "term of its own, so it is kept when its recording is destroyed. Only the doctor who signed the note may read "
-        "it."
+        "term of its own, so it is kept when its recording is destroyed. Only the doctor of the consultation, a "
+        "colleague with whom it is shared and a clinician with emergency access may read it."
     )
 )
 class SignedNote(Node):
@@ -190,8 +190,10 @@ class SignedNote(Node):
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
         description=(
             "This is the note with its addenda as a PDF in Base64, in the language of the request, with the signed "
-            "files attached. The note on a consultation of the sensitivity `SUBSTANCE_USE` has the notice of 42 CFR "
-            "2.32. It is refused with `SIGNED_NOTE_UNPRINTABLE` if the font lacks a character of the note."
+            "files attached. Only the doctor of the consultation receives it; for another clinician the query is "
+            "refused with `SIGNED_NOTE_SHARED`. The note on a consultation of the sensitivity `SUBSTANCE_USE` has the "
+            "notice of 42 CFR 2.32. It is refused with `SIGNED_NOTE_UNPRINTABLE` if the font lacks a character of the "
+            "note."
         )
     )
     async def pdf_base64(self, info: Info) -> str:

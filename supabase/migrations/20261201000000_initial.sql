@@ -980,7 +980,7 @@ select 'reason', t.term from unnest(array[
     'no_valid_token', 'not_a_refusal', 'not_a_rejection', 'not_found',
     'colleague_not_found', 'colleague_suspended', 'shared_with_oneself', 'shared_already', 'share_term',
     'share_consent', 'share_not_authorized', 'too_many_shares', 'share_not_found', 'authorization_not_needed',
-    'authorization_dates',
+    'authorization_dates', 'signed_note_shared',
     'too_many_authorizations', 'authorization_not_found', 'authorization_withdrawn', 'emergency_own_patient',
     'quota_emergencies', 'medical_emergency', 'risk_of_harm', 'doctor_unreachable', 'disaster',
     'not_permitted', 'not_registered', 'not_reviewable', 'object_appeared',
@@ -4775,8 +4775,13 @@ begin
             select s.ends_at from resguardo.shares as s
             where s.consultation_id = of_consultation and s.colleague_id = doctor and s.ended_at is null
             union all
-            select a.ends_at from resguardo.emergency_accesses as a
+            select least(
+                a.ends_at,
+                case when about.sensitivity <> 'ORDINARY' then private.authorized_until(of_consultation, null) end
+            )
+            from resguardo.emergency_accesses as a
             where a.patient_id = about.patient_id and a.clinician_id = doctor and a.ended_at is null
+                and of_consultation = any(private.consultations_in_emergency(doctor))
         ) as e
     );
 end
@@ -5234,7 +5239,12 @@ begin
     event := private.write_audit_of_entities(
         'patient.break_glass', 'ALLOWED', lower(of_reason),
         private.entities_of('emergency_access', array[access]) || private.entities_of('patient', array[patient]),
-        array[patient], private.consultations_in_emergency(doctor), array['reason', 'endsAt'], 1, null
+        array[patient],
+        array(
+            select c.id from resguardo.consultations as c
+            where c.patient_id = patient and c.id = any(private.consultations_in_emergency(doctor))
+        ),
+        array['reason', 'endsAt'], 1, null
     );
     perform private.open_case('break_glass', doctor, array[patient], '{}', array[event], access::text);
     perform private.open_alert('EMERGENCY_ACCESS', access::text, 'emergency_access', array[access]);
@@ -18159,7 +18169,8 @@ $$;
 -- Writes the audit row, and returns the versions of those signed notes in `shown` that the caller sees,
 -- oldest version first, with their ciphertexts and the data key of the patient. `asked` is the recording or the
 -- patient by which the doctor asked, or null for all notes. `is_logged` says whether the audit log has the hash of
--- the version. A destroyed note has no ciphertext and no key.
+-- the version. A destroyed note has no ciphertext and no key. Raises RG409 (signed_note_shared) if the caller asks for
+-- the PDF of another doctor's note, because a share and an emergency access show and never download.
 create function private.read_signed_notes(asked_type text, asked uuid, shown jsonb, of_fields text[])
 returns table (
     note_id uuid, status text, patient_id uuid, consultation_id uuid, recording_id uuid, version integer,
@@ -18185,6 +18196,11 @@ begin
         cross join lateral jsonb_array_elements_text(e.entry -> 'ids') as i (id)
         where e.entry ->> 'type' = 'signed_note'
     );
+    if 'pdfBase64' = any(of_fields) and exists (
+        select from resguardo.signed_notes as n where n.id = any(ids) and n.doctor_id <> doctor
+    ) then
+        raise exception 'signed_note_shared' using errcode = 'RG409';
+    end if;
     perform private.write_lookup(
         'note.read', case asked_type when 'recording' then 'recording' else 'signed_note' end,
         coalesce(asked_type, 'signed_note'), asked,

@@ -298,7 +298,7 @@ select 'reason', t.term from unnest(array[
     'no_valid_token', 'not_a_refusal', 'not_a_rejection', 'not_found',
     'colleague_not_found', 'colleague_suspended', 'shared_with_oneself', 'shared_already', 'share_term',
     'share_consent', 'share_not_authorized', 'too_many_shares', 'share_not_found', 'authorization_not_needed',
-    'authorization_dates',
+    'authorization_dates', 'signed_note_shared',
     'too_many_authorizations', 'authorization_not_found', 'authorization_withdrawn', 'emergency_own_patient',
     'quota_emergencies', 'medical_emergency', 'risk_of_harm', 'doctor_unreachable', 'disaster',
     'not_permitted', 'not_registered', 'not_reviewable', 'object_appeared',

@@ -207,8 +207,13 @@ begin
             select s.ends_at from resguardo.shares as s
             where s.consultation_id = of_consultation and s.colleague_id = doctor and s.ended_at is null
             union all
-            select a.ends_at from resguardo.emergency_accesses as a
+            select least(
+                a.ends_at,
+                case when about.sensitivity <> 'ORDINARY' then private.authorized_until(of_consultation, null) end
+            )
+            from resguardo.emergency_accesses as a
             where a.patient_id = about.patient_id and a.clinician_id = doctor and a.ended_at is null
+                and of_consultation = any(private.consultations_in_emergency(doctor))
         ) as e
     );
 end

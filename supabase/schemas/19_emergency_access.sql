@@ -127,7 +127,12 @@ begin
     event := private.write_audit_of_entities(
         'patient.break_glass', 'ALLOWED', lower(of_reason),
         private.entities_of('emergency_access', array[access]) || private.entities_of('patient', array[patient]),
-        array[patient], private.consultations_in_emergency(doctor), array['reason', 'endsAt'], 1, null
+        array[patient],
+        array(
+            select c.id from resguardo.consultations as c
+            where c.patient_id = patient and c.id = any(private.consultations_in_emergency(doctor))
+        ),
+        array['reason', 'endsAt'], 1, null
     );
     perform private.open_case('break_glass', doctor, array[patient], '{}', array[event], access::text);
     perform private.open_alert('EMERGENCY_ACCESS', access::text, 'emergency_access', array[access]);

@@ -236,7 +236,8 @@ $$;
 -- Writes the audit row, and returns the versions of those signed notes in `shown` that the caller sees,
 -- oldest version first, with their ciphertexts and the data key of the patient. `asked` is the recording or the
 -- patient by which the doctor asked, or null for all notes. `is_logged` says whether the audit log has the hash of
--- the version. A destroyed note has no ciphertext and no key.
+-- the version. A destroyed note has no ciphertext and no key. Raises RG409 (signed_note_shared) if the caller asks for
+-- the PDF of another doctor's note, because a share and an emergency access show and never download.
 create function private.read_signed_notes(asked_type text, asked uuid, shown jsonb, of_fields text[])
 returns table (
     note_id uuid, status text, patient_id uuid, consultation_id uuid, recording_id uuid, version integer,
@@ -262,6 +263,11 @@ begin
         cross join lateral jsonb_array_elements_text(e.entry -> 'ids') as i (id)
         where e.entry ->> 'type' = 'signed_note'
     );
+    if 'pdfBase64' = any(of_fields) and exists (
+        select from resguardo.signed_notes as n where n.id = any(ids) and n.doctor_id <> doctor
+    ) then
+        raise exception 'signed_note_shared' using errcode = 'RG409';
+    end if;
     perform private.write_lookup(
         'note.read', case asked_type when 'recording' then 'recording' else 'signed_note' end,
         coalesce(asked_type, 'signed_note'), asked,

@@ -176,6 +176,15 @@ def test_closed_door_gives_nothing_to_anyone_but_the_doctor(
 
 
 @pytest.mark.parametrize("user", ["berta", "dario"])
+def test_only_the_doctor_gets_the_pdf_of_a_signed_note(practice_with_texts: Database, user: str) -> None:
+    with_pdf: LiteralString = OPENED["signed notes"].replace("{text}", "{pdfBase64}")
+    with as_user(practice_with_texts, user) as connection:
+        assert outcome(connection, with_pdf, READY)[:2] == ("RG409", "signed_note_shared")
+    with as_user(practice_with_texts, "ana") as ana:
+        assert value(ana, with_pdf, READY) > 0
+
+
+@pytest.mark.parametrize("user", ["berta", "dario"])
 @pytest.mark.parametrize(
     "statement",
     [
@@ -594,6 +603,40 @@ def test_access_of_a_colleague_ends_when_the_url_of_a_playback_ends(practice: Da
         assert value(dario, ends, LIVE) is None
     with as_user(practice, "ana") as ana:
         assert value(ana, "select private.access_ends_at(%s) = 'infinity'", OVER)
+
+
+@pytest.mark.parametrize("basis", ["share", "authorization"])
+def test_url_outlives_neither_the_share_nor_the_authorization_of_a_sensitive_consultation(
+    practice: Database, basis: str
+) -> None:
+    """An emergency access of an hour prolongs neither."""
+    with superuser(practice) as owner:
+        owner.execute("delete from resguardo.sharing_authorizations")
+        owner.execute(
+            "update resguardo.consultations set sensitivity = 'SUBSTANCE_USE' where id = %s", [OVER]
+        )
+    with as_user(practice, "ana") as ana:
+        named = id_of("dario") if basis == "share" else None
+        authorize: LiteralString = (
+            "select private.authorize_sharing(%s, %s, current_date, false, now() + interval '2 minutes')"
+        )
+        value(ana, authorize, OVER, named)
+    if basis == "share":
+        with as_user(practice, "ana") as ana:
+            value(ana, SHARE, OVER, id_of("dario"), False, "1 minute")
+    with as_user(practice, "dario") as dario:
+        ends = value(dario, "select private.access_ends_at(%s)", OVER)
+    assert ends <= datetime.now(UTC) + timedelta(minutes=2)
+
+
+def test_audit_row_of_a_second_emergency_access_names_no_consultation_of_the_first(
+    practice: Database,
+) -> None:
+    with as_user(practice, "dario", totp_at=time.time()) as dario:
+        value(dario, "select private.break_glass(%s, 'DISASTER')", f"mrn-{BRUNO.patient}")
+    event = newest(practice, "patient.break_glass")
+    assert event["patients"] == [BRUNO.patient_id]
+    assert OVER not in event["consultations"]
 
 
 def test_audit_row_of_a_list_with_own_and_shared_rows_says_shared(practice: Database) -> None:
