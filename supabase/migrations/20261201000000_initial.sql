@@ -20701,7 +20701,7 @@ $$;
 -- The reports that a patient reads about themself: who looked at the patient's record, and what was recorded of the
 -- patient.
 --
--- The report of looks comes from the audit log. It has only the events of some actions (private.patient_report_actions)
+-- The access report comes from the audit log. It has only the events of some actions (private.patient_report_actions)
 -- and no event that an open case or a suspension hides for now. Patients read their own reports. A compliance officer
 -- reads a patient's reports for the person who filed an approved access request, such as a representative.
 
