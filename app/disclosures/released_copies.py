@@ -34,17 +34,17 @@ class ReleasedCopyKind(StrEnum):
 
 
 _KINDS: Final = {
-    "recording.issue_url": ReleasedCopyKind.DOWNLOAD,
-    "transcript.issue_url": ReleasedCopyKind.SUBTITLES,
-    "note.read": ReleasedCopyKind.NOTE_PDF,
+    permissions.ISSUE_DOWNLOAD_URL.action: ReleasedCopyKind.DOWNLOAD,
+    permissions.ISSUE_SUBTITLE_URLS.action: ReleasedCopyKind.SUBTITLES,
+    permissions.READ_SIGNED_NOTES.action: ReleasedCopyKind.NOTE_PDF,
     "access_request.export": ReleasedCopyKind.ACCESS_COPY,
-    "access_request.issue_url": ReleasedCopyKind.ACCESS_COPY,
-    "audit.export_url": ReleasedCopyKind.AUDIT_EXPORT,
-    "accounting.issue": ReleasedCopyKind.ACCOUNTING,
-    "disclosure.record": ReleasedCopyKind.DISCLOSURE,
+    permissions.ISSUE_EXPORT_URL.action: ReleasedCopyKind.ACCESS_COPY,
+    permissions.ISSUE_AUDIT_EXPORT_URL.action: ReleasedCopyKind.AUDIT_EXPORT,
+    permissions.ISSUE_ACCOUNTING.action: ReleasedCopyKind.ACCOUNTING,
+    permissions.RECORD_DISCLOSURE.action: ReleasedCopyKind.DISCLOSURE,
     "transcript.begin": ReleasedCopyKind.SPEECH_SERVICE,
     "insights.begin": ReleasedCopyKind.LANGUAGE_SERVICE,
-    "transcript.ask": ReleasedCopyKind.LANGUAGE_SERVICE,
+    permissions.ASK_TRANSCRIPT.action: ReleasedCopyKind.LANGUAGE_SERVICE,
     "note_draft.begin": ReleasedCopyKind.LANGUAGE_SERVICE,
 }
 

@@ -22081,7 +22081,7 @@ end
 $$;
 
 
--- 74_webhook_events.sql
+-- 75_webhook_events.sql
 
 -- The events of recordings, transcripts, insights, notes and deletions that are announced to webhook endpoints. Each
 -- trigger runs in the transaction that makes the event true.

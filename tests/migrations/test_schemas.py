@@ -51,7 +51,7 @@ CHANGES: dict[str, tuple[str, LiteralString]] = {
         "columns",
         "alter table resguardo.staff alter column status set default 'suspended'",
     ),
-    "a column's type": ("columns", "alter table resguardo.staff alter column status type varchar(20)"),
+    "a column's type": ("columns", "alter table resguardo.staff alter column origin type varchar(20)"),
     "a column that may be null": ("columns", "alter table private.usage alter column used drop not null"),
     "a column": ("columns", "alter table resguardo.staff add column extra text"),
     "a comment on a column": ("columns", "comment on column resguardo.recordings.error is 'x'"),

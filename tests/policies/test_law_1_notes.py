@@ -23,12 +23,13 @@ GIVE_NOTES = {
 """The functions that return an encrypted note, and the call in each that writes the audit row."""
 GIVE_NONE = {
     "add_session_note", "change_session_note", "clear_session_notes", "delete_session_note", "find_note",
-    "noted_recordings", "session_notes_version", "subjects_of", "announce_session_note",
+    "noted_recordings", "session_notes_version", "subjects_of", "announce_session_note", "lock_noted_recording",
+    "reassignment_obstacle",
 }  # fmt: skip
 """Functions that store, count or delete notes, or return ids of recordings and consultations."""
 OF_PSYCHOTHERAPY = {
     "add_session_note", "begin_note_change", "change_session_note", "clear_session_notes", "delete_session_note",
-    "find_note", "open_psychotherapy_notes", "subjects_of",
+    "find_note", "open_psychotherapy_notes", "reassignment_obstacle", "subjects_of",
 }  # fmt: skip
 """The functions that use the tables of psychotherapy notes. The worker may call none of them."""
 READS = {
