@@ -65,6 +65,8 @@ create index events_recorded_idx on audit.events (recorded_at desc, id desc) whe
 create index events_actor_idx on audit.events (actor_id, recorded_at desc, id desc);
 create index events_action_idx on audit.events (action, recorded_at desc, id desc);
 create index events_digest_idx on audit.events (digest) where digest is not null;
+create index events_pdf_idx on audit.events (recorded_at desc, id desc)
+where action = 'note.read' and outcome = 'ALLOWED' and fields @> '{pdfBase64}';
 
 create table audit.unindexed (
     recorded_at timestamptz not null,

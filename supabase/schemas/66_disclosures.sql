@@ -330,8 +330,8 @@ $$;
 
 -- Returns a page of the audit events by which information left the system, newest first, of a patient or of all
 -- patients, and writes an audit row. Each action is searched on its own, because a filter of the audit log names one
--- action. The PDF of a signed note has no action of its own, so the function reads the reads of notes in batches until
--- it has found a page of those that showed a PDF.
+-- action. The PDF of a signed note has no action of its own. An index has the reads that showed a PDF. For one patient,
+-- the function reads the patient's reads of notes in batches until it has found a page of those that showed a PDF.
 create function private.read_released_copies(
     of_patient uuid, since timestamptz, until timestamptz, before_at timestamptz, before_id uuid, page_size integer,
     shown_fields text[]
@@ -359,10 +359,19 @@ begin
         wanted.action := action;
         copies := copies || array(select e from private.find_audit_events(wanted, before_at, before_id, most) as e);
     end loop;
+    if of_patient is null then
+        copies := copies || array(
+            select a from audit.events as a
+            where a.action = 'note.read' and a.outcome = 'ALLOWED' and a.fields @> '{pdfBase64}'
+                and (since is null or a.recorded_at >= since) and (until is null or a.recorded_at < until)
+                and (before_at is null or (a.recorded_at, a.id) < (before_at, before_id))
+            order by a.recorded_at desc, a.id desc limit most
+        );
+    end if;
     wanted.action := 'note.read';
     last_read.recorded_at := before_at;
     last_read.id := before_id;
-    loop
+    while of_patient is not null loop
         batch := array(
             select e from private.find_audit_events(wanted, last_read.recorded_at, last_read.id, 1000) as e
         );
