@@ -58,6 +58,8 @@ def test_only_root_fields_and_pages_below_an_object_have_a_page_size() -> None:
         ("BreachAssessment", "patients"),
         ("BreachAssessment", "recordings"),
         ("Consultation", "recordings"),
+        ("Consultation", "shares"),
+        ("Consultation", "sharingAuthorizations"),
         ("ReviewCase", "events"),
     }
 

@@ -291,7 +291,7 @@ def _demo_transcript(
     none: Any = None
     scene = Scene(none, none, http, Report(), audience, none)
     return transcript.DemoTranscript(
-        Visit(scene, ApiClient(http, "http://api", None), "v", "visit", "room", {}), "r"
+        Visit(scene, ApiClient(http, "http://api", None), "v", "visit", "patient", "room", {}), "r"
     )
 
 
