@@ -18,6 +18,7 @@ from app.access_requests.service import AccessRequests
 from app.access_reviews.service import AccessReviews
 from app.accountings.service import Accountings
 from app.alerts.service import AlertReads
+from app.amendments.service import Amendments
 from app.attestations.service import Attestations
 from app.audit.service import Audit
 from app.audit_exports.service import AuditExports
@@ -329,6 +330,7 @@ def _services(settings: ApiSettings, parts: _Parts) -> Services:
         released_copies=ReleasedCopies(parts.database),
         review_cases=ReviewCases(parts.database),
         accountings=Accountings(parts.database, settings.keyring),
+        amendments=Amendments(parts.database, settings.keyring),
         review_rules=ReviewRules(parts.database),
     )
 

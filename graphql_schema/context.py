@@ -13,6 +13,7 @@ from app.access_requests.service import AccessRequests
 from app.access_reviews.service import AccessReviews
 from app.accountings.service import Accountings
 from app.alerts.service import AlertReads
+from app.amendments.service import Amendments
 from app.attestations.service import Attestations
 from app.audit.service import Audit, Rejection
 from app.audit_exports.service import AuditExports
@@ -102,6 +103,7 @@ class Services:
     breaches: Breaches
     attestations: Attestations
     accountings: Accountings
+    amendments: Amendments
     shares: Shares
     emergency_access: EmergencyAccess
 

@@ -14,6 +14,7 @@ from app.access_requests import model as access_requests
 from app.access_reviews import model as access_reviews
 from app.accountings import model as accountings
 from app.alerts import model as alerts
+from app.amendments import model as amendments
 from app.attestations import model as attestations
 from app.audit import model as audit
 from app.audit_exports import model as audit_exports
@@ -72,6 +73,48 @@ describe_enum(
         accountings.AccountingRequestStatus.OPEN: "The practice has not issued the accounting yet.",
         accountings.AccountingRequestStatus.FULFILLED: "The practice has issued the accounting.",
         accountings.AccountingRequestStatus.WITHDRAWN: "The patient has withdrawn the request.",
+    },
+)
+describe_enum(
+    amendments.AmendmentStatus,
+    description="This is the status of a request for an amendment.",
+    values={
+        amendments.AmendmentStatus.OPEN: "The practice has not decided yet.",
+        amendments.AmendmentStatus.ACCEPTED: "The practice has added the amendment to the record.",
+        amendments.AmendmentStatus.DENIED: "The practice has denied the amendment.",
+    },
+)
+describe_enum(
+    amendments.AmendmentPart,
+    description="This is the part of the record that a patient asks to amend.",
+    values={
+        amendments.AmendmentPart.TRANSCRIPT: "The patient asks to amend the transcript of a recording.",
+        amendments.AmendmentPart.INSIGHTS: "The patient asks to amend the insights of a recording.",
+        amendments.AmendmentPart.SIGNED_NOTE: "The patient asks to amend the signed note of a recording.",
+        amendments.AmendmentPart.RECORD: "The patient asks to amend the record of the consultation.",
+    },
+)
+describe_enum(
+    amendments.AmendmentDenialGround,
+    description="This is a ground on which the practice may deny an amendment (45 CFR 164.526(a)(2)).",
+    values={
+        amendments.AmendmentDenialGround.NOT_CREATED_BY_US: "Somebody else created the information.",
+        amendments.AmendmentDenialGround.NOT_IN_RECORD_SET: "The information is not in the designated record set.",
+        amendments.AmendmentDenialGround.NOT_ACCESSIBLE: (
+            "The patient has no right of access to the information (45 CFR 164.524)."
+        ),
+        amendments.AmendmentDenialGround.ACCURATE_AND_COMPLETE: "The information is accurate and complete.",
+    },
+)
+describe_enum(
+    amendments.AmendmentStatementKind,
+    description="The kind says what a statement of an amendment is.",
+    values={
+        amendments.AmendmentStatementKind.REQUEST: "The statement is the patient's request.",
+        amendments.AmendmentStatementKind.AMENDMENT: "The practice adds this text to the record.",
+        amendments.AmendmentStatementKind.DENIAL: "The practice explains the denial.",
+        amendments.AmendmentStatementKind.DISAGREEMENT: "The patient disagrees with the denial.",
+        amendments.AmendmentStatementKind.REBUTTAL: "The practice answers the statement of disagreement.",
     },
 )
 describe_enum(

@@ -11,6 +11,7 @@ from graphql_schema import access_requests as access_fields
 from graphql_schema import access_reviews as staff_access_fields
 from graphql_schema import accountings as accounting_fields
 from graphql_schema import alerts as alert_fields
+from graphql_schema import amendments as amendment_fields
 from graphql_schema import attestations as attestation_fields
 from graphql_schema import audit, consents, recording_imports, subscriptions
 from graphql_schema import audit_exports as audit_export_fields
@@ -279,6 +280,15 @@ class Query:
         description=(
             "Lists requests for an accounting of disclosures, newest first. A patient sees their own requests, and "
             "compliance sees all requests."
+        ),
+    )
+    amendments = root_field(
+        amendment_fields.amendments,
+        permissions.LIST_AMENDMENTS,
+        quota="pages",
+        description=(
+            "Lists the requests to amend records, with their decisions and statements, newest first. A patient sees "
+            "those of their own record, a doctor those of their own consultations, and compliance all of them."
         ),
     )
     released_copies = root_field(
@@ -965,6 +975,78 @@ class Mutation:
         description=(
             "Reveals the secret of an export of the audit log once, to the officer who asked for the export. "
             "Idempotent by `auditExportId`: the secret is returned once, and a repeated call is refused."
+        ),
+    )
+    request_amendment = root_field(
+        amendment_fields.request_amendment,
+        permissions.REQUEST_AMENDMENT,
+        quota="pages",
+        description=(
+            "Files a request of the signed-in patient to amend their record (45 CFR 164.526). Idempotent by "
+            "`idempotencyKey`: a repeated call returns the first call's amendment."
+        ),
+    )
+    record_amendment_request = root_field(
+        amendment_fields.record_amendment_request,
+        permissions.RECORD_AMENDMENT_REQUEST,
+        quota="pages",
+        description=(
+            "Files a request for an amendment that arrived in writing. Idempotent by `idempotencyKey`: a repeated "
+            "call returns the first call's amendment."
+        ),
+    )
+    extend_amendment = root_field(
+        amendment_fields.extend_amendment,
+        permissions.EXTEND_AMENDMENT,
+        quota="pages",
+        description=(
+            "Extends the deadline of an amendment once, by at most 30 days. Idempotent by `amendmentId`: a "
+            "repeated call is refused."
+        ),
+    )
+    accept_amendment = root_field(
+        amendment_fields.accept_amendment,
+        permissions.ACCEPT_AMENDMENT,
+        quota="pages",
+        description=(
+            "Accepts an amendment, and adds its text to the record. Idempotent by `amendmentId`: a repeated call "
+            "is refused."
+        ),
+    )
+    deny_amendment = root_field(
+        amendment_fields.deny_amendment,
+        permissions.DENY_AMENDMENT,
+        quota="pages",
+        description=(
+            "Denies an amendment on one of the four grounds of the regulation. Idempotent by `amendmentId`: a "
+            "repeated call is refused."
+        ),
+    )
+    dispute_amendment = root_field(
+        amendment_fields.dispute_amendment,
+        permissions.DISPUTE_AMENDMENT,
+        quota="pages",
+        description=(
+            "Adds the patient's statement of disagreement with a denial. Idempotent by `amendmentId`: a repeated "
+            "call is refused."
+        ),
+    )
+    rebut_amendment = root_field(
+        amendment_fields.rebut_amendment,
+        permissions.REBUT_AMENDMENT,
+        quota="pages",
+        description=(
+            "Adds the practice's rebuttal of a statement of disagreement. Idempotent by `amendmentId`: a repeated "
+            "call is refused."
+        ),
+    )
+    include_amendment = root_field(
+        amendment_fields.include_amendment,
+        permissions.INCLUDE_AMENDMENT,
+        quota="pages",
+        description=(
+            "Notes that the patient asks for a denied request and its denial to go with future disclosures. "
+            "Idempotent by `amendmentId`: a repeated call changes nothing."
         ),
     )
     request_accounting = root_field(

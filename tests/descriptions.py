@@ -17,6 +17,7 @@ VERBS: Final = frozenset(
         entered enters entitles erases examines exceeds
         executed exist exists expects expires extended extends failed fails filed files filters finished fits follow
         follows forbids forwards found fulfil fulfils get gets give gives had happened happens has have hear hears
+        added explains go goes informs says
         affects decided disclosed ended followed imposed imposes informed live lives missed permit permits
         show stands stated talked violated warned
         holds identifies ignores imported imports includes informs interprets invited invites is issued issues

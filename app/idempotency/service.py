@@ -31,6 +31,8 @@ Mutation = Literal[
     "exportAuditEvents",
     "recordDisclosure",
     "suspendDisclosures",
+    "requestAmendment",
+    "recordAmendmentRequest",
     "openBreachAssessment",
     "shareConsultation",
     "recordSharingAuthorization",

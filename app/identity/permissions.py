@@ -171,6 +171,17 @@ EXTEND_ACCOUNTING_REQUEST: Final = Permission("accounting.extend", _COMPLIANCE, 
 ISSUE_ACCOUNTING: Final = Permission("accounting.issue", _COMPLIANCE, "accounting_request")
 
 LIST_RELEASED_COPIES: Final = Permission("disclosure.list_copies", _COMPLIANCE, "audit_event")
+_AMENDED: Final = _CLINICIAN | _COMPLIANCE | _PATIENT
+LIST_AMENDMENTS: Final = Permission("amendment.list", _AMENDED, "amendment")
+REQUEST_AMENDMENT: Final = Permission("amendment.request", _PATIENT, "consultation")
+RECORD_AMENDMENT_REQUEST: Final = Permission("amendment.request", _COMPLIANCE, "consultation")
+EXTEND_AMENDMENT: Final = Permission("amendment.extend", _COMPLIANCE, "amendment")
+ACCEPT_AMENDMENT: Final = Permission("amendment.decide", _COMPLIANCE, "amendment")
+DENY_AMENDMENT: Final = Permission("amendment.decide", _COMPLIANCE, "amendment")
+DISPUTE_AMENDMENT: Final = Permission("amendment.dispute", _REQUESTERS, "amendment")
+REBUT_AMENDMENT: Final = Permission("amendment.rebut", _COMPLIANCE, "amendment")
+INCLUDE_AMENDMENT: Final = Permission("amendment.include", _REQUESTERS, "amendment")
+
 RECORD_DISCLOSURE: Final = Permission("disclosure.record", _COMPLIANCE, "patient")
 LIST_DISCLOSURES: Final = Permission("disclosure.list", _COMPLIANCE, "disclosure")
 SUSPEND_DISCLOSURES: Final = Permission("disclosure.suspend", _COMPLIANCE, "patient")

@@ -420,6 +420,16 @@ ENTITIES: Final = {
         relations={"patient": One("patient", "{row}.id = {parent}.patient_id")},
         consultations="null::uuid",
     ),
+    "amendment": Entity(
+        type="amendment",
+        table="resguardo.amendments",
+        values={
+            "is_overdue": "{row}.status = 'OPEN' and {row}.due_on < (select private.today())",
+            "extension": _EXTENSION,
+            "decided_by": _user("decided_by"),
+        },
+        relations=_SUBJECTS,
+    ),
     "disclosure": Entity(
         type="disclosure",
         table="resguardo.disclosures",

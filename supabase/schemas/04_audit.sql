@@ -201,6 +201,8 @@ select 'reason', t.term from unnest(array[
     'audit_export_not_found', 'audit_export_of_another', 'audit_export_too_large', 'quota_exports',
     'audit_filter_not_found', 'officer_lost_access',
     'bad_syntax', 'not_one_field',
+    'amendment_decided', 'amendment_not_denied', 'amendment_not_disputed', 'amendment_not_found',
+    'amendment_stated_already', 'bad_amendment', 'bad_amendment_date',
     'accounting_request_closed', 'accounting_request_not_found', 'accounting_too_large', 'bad_accounting_dates',
     'accounting_unprintable', 'accounting_too_long_to_print',
     'agreement_signed_ahead', 'bad_agreement', 'vendor_agreement_missing',
@@ -401,7 +403,7 @@ select 'basis', t.term from unnest(array[
 insert into private.audit_terms (kind, term)
 select 'entity_type', t.term from unnest(array[
     'audit_export', 'alert',
-    'disclosure', 'disclosure_suspension', 'accounting_request',
+    'disclosure', 'disclosure_suspension', 'accounting_request', 'amendment',
     'breach_assessment', 'sanction', 'attestation', 'evidence_pack',
     'share', 'sharing_authorization', 'emergency_access',
     'access_request', 'audit_event', 'bucket', 'consent', 'consultation', 'cost', 'deletion', 'deployment', 'insights',
@@ -427,6 +429,8 @@ select 'field', t.term from unnest(array[
     'findings', 'imposedOn', 'lateReason', 'measure', 'member', 'method', 'month', 'neededNotices', 'nextDueOn',
     'note', 'notices', 'openedBy', 'patientCount', 'patients', 'rationale', 'risk', 'sanction', 'sanctions', 'sentOn',
     'subject',
+    'amendment', 'denialGround', 'inclusionAskedAt', 'isByRepresentative', 'madeAt', 'madeBy', 'part',
+    'personsToInform', 'statements',
     'event', 'accounting', 'accountingRequest', 'csv', 'entryCount', 'isFree', 'issuedAt',
     'issuedBy', 'earliestDate', 'latestDate',
     'share', 'shares', 'sharingAuthorization', 'sharingAuthorizations', 'colleague', 'sharedBy', 'mayWriteNotes',
@@ -590,6 +594,13 @@ values
 ('audit.export_fail', 'U', true),
 ('audit.export_stop', 'U', true),
 ('audit.export_expire', 'D', true),
+('amendment.list', 'R', false),
+('amendment.request', 'C', true),
+('amendment.extend', 'U', true),
+('amendment.decide', 'U', true),
+('amendment.dispute', 'U', true),
+('amendment.rebut', 'U', true),
+('amendment.include', 'U', true),
 ('accounting.list', 'R', false),
 ('accounting.file', 'C', true),
 ('accounting.withdraw', 'U', true),
@@ -978,6 +989,9 @@ begin
         when 'disclosure' then
             select d.patient_id, d.consultation_id into patient, consultation
             from resguardo.disclosures as d where d.id = entity;
+        when 'amendment' then
+            select a.patient_id, a.consultation_id into patient, consultation
+            from resguardo.amendments as a where a.id = entity;
         when 'accounting_request' then
             select a.patient_id into patient from resguardo.accounting_requests as a where a.id = entity;
         when 'disclosure_suspension' then

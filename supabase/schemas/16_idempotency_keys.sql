@@ -8,7 +8,7 @@ create table private.idempotency_keys (
             'inviteGuest', 'recordConsent', 'withdrawConsent', 'startRecording', 'correctTranscript', 'attributeTurn',
             'addAddendum',
             'writeSessionNote', 'writePsychotherapyNote', 'askTranscript', 'exportAuditEvents',
-            'recordDisclosure', 'suspendDisclosures',
+            'recordDisclosure', 'suspendDisclosures', 'requestAmendment', 'recordAmendmentRequest',
             'openBreachAssessment',
             'shareConsultation', 'recordSharingAuthorization'
         )

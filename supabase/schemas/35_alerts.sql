@@ -182,6 +182,13 @@ begin
             return query
             select o.id::text, 'access_request', array[o.id]
             from unnest(private.overdue_access_requests()) as o (id) limit 1000;
+        when 'ACCOUNTING_OVERDUE' then
+            return query
+            select o.id::text, 'accounting_request', array[o.id]
+            from unnest(private.overdue_accounting_requests()) as o (id) limit 1000;
+        when 'AMENDMENT_OVERDUE' then
+            return query
+            select o.id::text, 'amendment', array[o.id] from unnest(private.overdue_amendments()) as o (id);
         when 'BREACH_DUE' then
             return query
             select b.id::text, 'breach_assessment', array[b.id]

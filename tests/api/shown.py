@@ -29,6 +29,7 @@ _ENTITY_TYPES = {
     "Attestation": "attestation",
     "AuditExport": "audit_export",
     "AccountingRequest": "accounting_request",
+    "Amendment": "amendment",
     "Disclosure": "disclosure",
     "ReleasedCopy": "audit_event",
     "DisclosureSuspension": "disclosure_suspension",

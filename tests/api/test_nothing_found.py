@@ -16,6 +16,7 @@ from devstack.object_store import ObjectStore
 from graphql_schema.root_fields import permission_of
 from tests.api import assessing, documents, requesting, sharing
 from tests.api.accounting import ACCOUNTING_REQUESTS
+from tests.api.amending import AMENDMENTS
 from tests.api.deleting import destroy_recording
 from tests.api.disclosing import DISCLOSURES, RELEASED_COPIES, SUSPENSIONS
 from tests.api.exporting import AUDIT_EXPORTS
@@ -96,6 +97,7 @@ QUERIES = {
     "disclosures": Look(DISCLOSURES),
     "releasedCopies": Look(RELEASED_COPIES),
     "accountingRequests": Look(ACCOUNTING_REQUESTS),
+    "amendments": Look(AMENDMENTS),
     "disclosureSuspensions": Look(SUSPENSIONS),
     "reviewCases": Look(REVIEW_CASES, {"filter": {"rules": ["SURNAME"]}}),
     "reviewRules": Look(REVIEW_RULES),
@@ -205,6 +207,24 @@ CREATE = {
 }
 """Mutations that look up no id."""
 GIVEN: dict[str, tuple[str, dict[str, Any]]] = {
+    "requestAmendment": (
+        """
+          mutation ($id: ID!) {
+            requestAmendment(input: {consultation: {id: $id}, part: RECORD, text: "a"}) { __typename }
+          }
+        """,
+        {"id": NOWHERE},
+    ),
+    "recordAmendmentRequest": (
+        """
+          mutation ($id: ID!) {
+            recordAmendmentRequest(
+              input: {consultation: {id: $id}, part: RECORD, text: "a", receivedOn: "2026-11-21"}
+            ) { __typename }
+          }
+        """,
+        {"id": NOWHERE},
+    ),
     "openBreachAssessment": (
         """
           mutation ($id: ID!) {

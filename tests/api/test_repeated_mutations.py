@@ -14,6 +14,7 @@ from psycopg import sql
 from app.session_notes.model import NoteKind
 from tests.api import assessing, documents, sharing
 from tests.api.accounting import insert_accounting_request
+from tests.api.amending import STAGES, amendment_input, insert_amendment
 from tests.api.deleting import request_deletion
 from tests.api.delivering import AGREEMENT, insert_delivery
 from tests.api.disclosing import disclosure_input, insert_suspension, suspension_input
@@ -348,6 +349,25 @@ async def _extend_accounting(at: Arranged) -> Call:
     return person, given | {"reason": "VOLUME"}
 
 
+async def _request_amendment(at: Arranged) -> Call:
+    return at.case.patient, amendment_input(at.case, idempotencyKey=str(uuid4()))
+
+
+async def _record_amendment(at: Arranged) -> Call:
+    today = (await at.harness.rows("select private.today() as today"))[0]["today"]
+    return at.officer, amendment_input(at.case, receivedOn=str(today), idempotencyKey=str(uuid4()))
+
+
+def _amendment_call(name: str, **given: object) -> Arrange:
+    """Return how a mutation of one amendment is arranged."""
+
+    async def arrange(at: Arranged) -> Call:
+        amendment = await insert_amendment(at.harness, at.case, STAGES.get(name, "OPEN"))
+        return at.officer, {"amendmentId": amendment, **given}
+
+    return arrange
+
+
 async def _disclosure(at: Arranged) -> Call:
     return at.officer, disclosure_input(at.case.patient_id, idempotencyKey=str(uuid4()))
 
@@ -565,6 +585,16 @@ CALLS: dict[str, Arrange] = {
     "revealAccessExportSecret": _export_secret,
     **{name: _breach_call(name) for name in assessing.MUTATIONS},
     "exportAuditEvents": _audit_export,
+    "requestAmendment": _request_amendment,
+    "recordAmendmentRequest": _record_amendment,
+    "extendAmendment": _amendment_call("extendAmendment", reason="VOLUME"),
+    "acceptAmendment": _amendment_call("acceptAmendment", text="The left knee"),
+    "denyAmendment": _amendment_call(
+        "denyAmendment", ground="ACCURATE_AND_COMPLETE", text="The record is right"
+    ),
+    "disputeAmendment": _amendment_call("disputeAmendment", text="I disagree"),
+    "rebutAmendment": _amendment_call("rebutAmendment", text="We looked again"),
+    "includeAmendment": _amendment_call("includeAmendment"),
     "requestAccounting": _request_accounting,
     "recordAccountingRequest": _record_accounting,
     "withdrawAccountingRequest": _accounting,
@@ -613,6 +643,11 @@ REFUSED = {
     "denyAccessRequest",
     "extendAccessRequest",
     "extendAccountingRequest",
+    "extendAmendment",
+    "acceptAmendment",
+    "denyAmendment",
+    "disputeAmendment",
+    "rebutAmendment",
     "recordAccessReview",
     "revealAccessExportSecret",
     "revealAuditExportSecret",

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from app.session_notes.model import NoteKind
 from devstack.livekit.webhooks import sign
 from graphql_schema.schema import make_schema
-from tests.api import accounting, assessing, disclosing, documents, requesting, sharing
+from tests.api import accounting, amending, assessing, disclosing, documents, requesting, sharing
 from tests.api.deleting import destroy_recording, request_deletion
 from tests.api.delivering import AGREEMENT, insert_delivery
 from tests.api.drafting import store_suggestions
@@ -243,6 +243,15 @@ FIELDS = {
     "auditExports": Field(AUDIT_EXPORTS, COMPLIANCE),
     "alerts": Field(documents.ALERTS, COMPLIANCE),
     "accountingRequests": Field(accounting.ACCOUNTING_REQUESTS, COMPLIANCE_AND_PATIENT),
+    "amendments": Field(amending.AMENDMENTS, STAFF_AND_PATIENTS),
+    "requestAmendment": Field(amending.REQUEST_AMENDMENT, PATIENT),
+    "recordAmendmentRequest": Field(amending.RECORD_AMENDMENT, COMPLIANCE),
+    "extendAmendment": Field(amending.EXTEND_AMENDMENT, COMPLIANCE),
+    "acceptAmendment": Field(amending.ACCEPT_AMENDMENT, COMPLIANCE),
+    "denyAmendment": Field(amending.DENY_AMENDMENT, COMPLIANCE),
+    "disputeAmendment": Field(amending.DISPUTE_AMENDMENT, COMPLIANCE_AND_PATIENT),
+    "rebutAmendment": Field(amending.REBUT_AMENDMENT, COMPLIANCE),
+    "includeAmendment": Field(amending.INCLUDE_AMENDMENT, COMPLIANCE_AND_PATIENT),
     "requestAccounting": Field(accounting.REQUEST_ACCOUNTING, PATIENT),
     "recordAccountingRequest": Field(accounting.RECORD_ACCOUNTING, COMPLIANCE),
     "withdrawAccountingRequest": Field(accounting.WITHDRAW_ACCOUNTING, COMPLIANCE_AND_PATIENT),
@@ -377,6 +386,10 @@ async def _variables(harness: ApiHarness, field: str, who: Who, case: Case) -> d
         "hold": on_patient(case.patient_id),
         "wanted": {"format": "CSV"},
         "wish": {},
+        "amendment": amending.amendment_input(case),
+        "letter": amending.amendment_input(
+            case, receivedOn=str((await harness.rows("select private.today() as today"))[0]["today"])
+        ),
         "disclosure": disclosing.disclosure_input(case.patient_id),
         "suspension": disclosing.suspension_input(harness, case.patient_id),
         "caseId": await open_case(harness, case.doctor) if field in OF_CASES else None,
@@ -447,6 +460,9 @@ async def _insert_rows_of_compliance(harness: ApiHarness, field: str, case: Case
     """Insert the row of an officer that a call of the field names, and return the variable with its id."""
     if "$exportId" in FIELDS[field].document:
         return {"exportId": str(await insert_audit_export(harness, await harness.staff("compliance")))}
+    if "$amendmentId" in FIELDS[field].document:
+        stage = amending.STAGES.get(field, "OPEN")
+        return {"amendmentId": await amending.insert_amendment(harness, case, stage)}
     if "$accountingId" in FIELDS[field].document:
         return {"accountingId": str(await accounting.insert_accounting_request(harness, case))}
     if "$suspensionId" in FIELDS[field].document:

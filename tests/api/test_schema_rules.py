@@ -57,7 +57,11 @@ VERBS = {
     "assign",
     "attest",
     "attribute",
+    "accept",
     "break",
+    "dispute",
+    "include",
+    "rebut",
     "end",
     "share",
     "complete",
@@ -326,6 +330,14 @@ def test_mutation_is_a_verb_with_an_input_and_a_payload(name: str) -> None:
 
 
 CHANGED = {
+    "requestAmendment": {"amendment"},
+    "recordAmendmentRequest": {"amendment"},
+    "extendAmendment": {"amendment"},
+    "acceptAmendment": {"amendment"},
+    "denyAmendment": {"amendment"},
+    "disputeAmendment": {"amendment"},
+    "rebutAmendment": {"amendment"},
+    "includeAmendment": {"amendment"},
     "requestAccounting": {"accountingRequest"},
     "recordAccountingRequest": {"accountingRequest"},
     "withdrawAccountingRequest": {"accountingRequest"},
@@ -486,6 +498,7 @@ BARE_IDS = {
     "AuditEntities.ids": "the type of the objects differs from row to row",
     "AccessEntry.consultationIds": "a report names consultations and shows none",
     "RecordingSummary.consultationId": "a report names a consultation and shows none",
+    "Amendment.recordingId": "a patient, who also reads amendments, sees no recordings",
     "Alert.entityIds": "the type of the objects differs from row to row",
     "UnissuedFetch.entityId": "the type of the objects differs from row to row",
     "WebhookDelivery.entityIds": "the type of the objects differs from row to row",
@@ -539,6 +552,7 @@ def test_type_with_an_id_is_a_node() -> None:
             "VendorAgreement",
             "Alert",
             "AccountingRequest",
+            "Amendment",
             "Disclosure",
             "ReleasedCopy",
             "DisclosureSuspension",
@@ -815,6 +829,7 @@ def test_mutation_that_makes_something_takes_an_idempotency_key() -> None:
         "openBreachAssessment",
         *("writeSessionNote", "writePsychotherapyNote"),
         *("recordDisclosure", "suspendDisclosures"),
+        *("requestAmendment", "recordAmendmentRequest"),
         *("shareConsultation", "recordSharingAuthorization"),
     }
     for name in keyed:

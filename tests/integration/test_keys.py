@@ -361,6 +361,8 @@ def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(databas
         "read_signed_notes",
         "record_disclosure",
         "begin_accounting",
+        "add_amendment_statement",
+        "read_amendment_texts",
         "suspend_disclosures",
         "read_disclosure_texts",
         "export_signed_notes",

@@ -242,6 +242,11 @@ RELATIONS: dict[str, Relation] = {
     "private.related_imports": Relation("relation"),
     "resguardo.review_case_events": Relation("id"),
     "resguardo.accounting_requests": Relation("id", _BY_PATIENT),
+    "resguardo.amendments": Relation("id", "doctor_id = %s"),
+    "private.amendment_statements": Relation(
+        "id",
+        "exists (select from resguardo.amendments as a where a.id = amendment_id and a.doctor_id = %s)",
+    ),
     "resguardo.disclosures": Relation("id", _BY_PATIENT),
     "resguardo.disclosure_suspensions": Relation("id", _BY_PATIENT),
     "private.patient_texts": Relation("id", _BY_PATIENT),

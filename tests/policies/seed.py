@@ -127,6 +127,14 @@ def _case(connection: Connection, case: Case) -> None:
         [case.patient_id, case.doctor_id, bytes(40)],
     )
     connection.execute(
+        "with asked as (insert into resguardo.amendments (patient_id, consultation_id, doctor_id, part, channel,"
+        " is_by_representative, filed_by, received_on, due_on)"
+        " values (%s, %s, %s, 'RECORD', 'WRITTEN', false, %s, current_date, current_date + 60) returning id)"
+        " insert into private.amendment_statements (amendment_id, kind, made_by) select a.id, 'REQUEST', %s"
+        " from asked as a",
+        [case.patient_id, case.id_of("live"), case.doctor_id, case.doctor_id, case.doctor_id],
+    )
+    connection.execute(
         "insert into resguardo.accounting_requests"
         " (patient_id, channel, filed_by, received_on, due_on, earliest_date, latest_date, is_free)"
         " values (%s, 'WRITTEN', %s, current_date, current_date + 60, current_date, current_date, true)",
