@@ -107,7 +107,9 @@ class SignedNoteVersion:
     )
     json: str | None = strawberry.field(
         description=(
-            "This is the signed file, byte for byte. Its SHA-256 is `sha256`. It is null if there is a problem."
+            "This is the signed file, byte for byte. Its SHA-256 is `sha256`. It is null if there is a problem. Only "
+            "the doctor of the consultation receives it; for another clinician the query is refused with "
+            "`SIGNED_NOTE_SHARED`."
         )
     )
     subjective: list[SignedNoteLine] = strawberry.field(

@@ -4949,9 +4949,11 @@ declare
     about resguardo.consultations;
     made uuid;
 begin
-    select s.* into colleague from resguardo.staff as s where s.user_id = of_colleague for share;
+    perform from resguardo.staff as s where s.user_id in (doctor, of_colleague) order by s.user_id for share;
+    select s.* into colleague from resguardo.staff as s where s.user_id = of_colleague;
     select c.* into about from resguardo.consultations as c
     where c.id = of_consultation and c.doctor_id = doctor for update;
+    perform private.doctor();  -- checked again under the lock because the doctor may have been suspended meanwhile
     if about.id is null then
         perform private.write_lookup(
             'consultation.share', 'consultation', 'consultation', of_consultation, false, '[]', '{}', '{}', 0,
@@ -18193,7 +18195,7 @@ $$;
 -- oldest version first, with their ciphertexts and the data key of the patient. `asked` is the recording or the
 -- patient by which the doctor asked, or null for all notes. `is_logged` says whether the audit log has the hash of
 -- the version. A destroyed note has no ciphertext and no key. Raises RG409 (signed_note_shared) if the caller asks for
--- the PDF of another doctor's note, because a share and an emergency access show and never download.
+-- the PDF or a signed file of another doctor's note, because a share and an emergency access show and never download.
 create function private.read_signed_notes(asked_type text, asked uuid, shown jsonb, of_fields text[])
 returns table (
     note_id uuid, status text, patient_id uuid, consultation_id uuid, recording_id uuid, version integer,
@@ -18219,7 +18221,7 @@ begin
         cross join lateral jsonb_array_elements_text(e.entry -> 'ids') as i (id)
         where e.entry ->> 'type' = 'signed_note'
     );
-    if 'pdfBase64' = any(of_fields) and exists (
+    if of_fields && array['pdfBase64', 'versions.json'] and exists (
         select from resguardo.signed_notes as n where n.id = any(ids) and n.doctor_id <> doctor
     ) then
         raise exception 'signed_note_shared' using errcode = 'RG409';
@@ -20886,6 +20888,7 @@ declare
     wanted resguardo.access_reviews := private.lock_access_review(of_review, action);
     of_entries text;
 begin
+    perform private.person();  -- checked again under the lock because the officer may have been suspended meanwhile
     if wanted.id is null then
         return;
     elsif wanted.status <> 'OPEN' then

@@ -365,9 +365,11 @@ declare
     about resguardo.consultations;
     made uuid;
 begin
-    select s.* into colleague from resguardo.staff as s where s.user_id = of_colleague for share;
+    perform from resguardo.staff as s where s.user_id in (doctor, of_colleague) order by s.user_id for share;
+    select s.* into colleague from resguardo.staff as s where s.user_id = of_colleague;
     select c.* into about from resguardo.consultations as c
     where c.id = of_consultation and c.doctor_id = doctor for update;
+    perform private.doctor();  -- checked again under the lock because the doctor may have been suspended meanwhile
     if about.id is null then
         perform private.write_lookup(
             'consultation.share', 'consultation', 'consultation', of_consultation, false, '[]', '{}', '{}', 0,

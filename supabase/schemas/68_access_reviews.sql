@@ -186,6 +186,7 @@ declare
     wanted resguardo.access_reviews := private.lock_access_review(of_review, action);
     of_entries text;
 begin
+    perform private.person();  -- checked again under the lock because the officer may have been suspended meanwhile
     if wanted.id is null then
         return;
     elsif wanted.status <> 'OPEN' then

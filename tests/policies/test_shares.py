@@ -176,12 +176,14 @@ def test_closed_door_gives_nothing_to_anyone_but_the_doctor(
 
 
 @pytest.mark.parametrize("user", ["berta", "dario"])
-def test_only_the_doctor_gets_the_pdf_of_a_signed_note(practice_with_texts: Database, user: str) -> None:
+def test_only_the_doctor_gets_the_files_of_a_signed_note(practice_with_texts: Database, user: str) -> None:
     with_pdf: LiteralString = OPENED["signed notes"].replace("{text}", "{pdfBase64}")
-    with as_user(practice_with_texts, user) as connection:
-        assert outcome(connection, with_pdf, READY)[:2] == ("RG409", "signed_note_shared")
-    with as_user(practice_with_texts, "ana") as ana:
-        assert value(ana, with_pdf, READY) > 0
+    with_signed_file: LiteralString = OPENED["signed notes"].replace("{text}", "{id,versions.json}")
+    for with_file in (with_pdf, with_signed_file):
+        with as_user(practice_with_texts, user) as connection:
+            assert outcome(connection, with_file, READY)[:2] == ("RG409", "signed_note_shared")
+        with as_user(practice_with_texts, "ana") as ana:
+            assert value(ana, with_file, READY) > 0
 
 
 @pytest.mark.parametrize("user", ["berta", "dario"])
