@@ -264,6 +264,7 @@ async def amendments(
 
 async def request_amendment(info: Info, input: RequestAmendmentInput) -> RequestAmendmentPayload | None:
     """File a request of the signed-in patient."""
+    selection = select(info, "amendment")
     filed = await info.context.services.amendments.request(
         await info.context.asker(),
         model.NewAmendment(
@@ -272,7 +273,7 @@ async def request_amendment(info: Info, input: RequestAmendmentInput) -> Request
             parse_id(input.recording_id) if input.recording_id is not None else None,
             input.text,
         ),
-        select(info, "amendment"),
+        selection,
         idempotency_key=input.idempotency_key,
     )
     return RequestAmendmentPayload(amendment=shown(Amendment, filed))
