@@ -46,7 +46,7 @@ class Alert(Node):
     )
 
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
-        description="The message says what is the case, in the language of the request."
+        description="The message describes the cause of the alert, in the language of the request."
     )
     def message(root: strawberry.Parent[Row], info: Info) -> str:
         return load_alert_texts()[root["message"]].text[info.context.language]

@@ -15,7 +15,9 @@ from graphql_schema.scalars import parse_id, parse_optional_id
 from graphql_schema.selected_fields import select
 
 _ID = "This is the id of an assessment that the caller may read."
-_LATE = "This says why it is late. It is needed after the deadline, and ignored before."
+_LATE = (
+    "This says why the step comes after the deadline. It is required after the deadline, and ignored before."
+)
 
 
 @strawberry.type

@@ -81,7 +81,7 @@ class Disclosure(Node):
     )
     description: str | None = strawberry.field(
         description=(
-            "This describes the disclosed information in short. It is null if the key of the text was destroyed."
+            "This is a short description of the disclosed information. It is null if the key of the text was destroyed."
         )
     )
     purpose: model.DisclosurePurpose = strawberry.field(description="This is the purpose of the disclosure.")
@@ -266,7 +266,7 @@ class RecordDisclosureInput:
         description="This person or entity received the information."
     )
     description: str = strawberry.field(
-        description="This describes the disclosed information in short, with 1 to 2,000 characters."
+        description="This is a short description of the disclosed information, with 1 to 2,000 characters."
     )
     purpose: model.DisclosurePurpose = strawberry.field(description="This is the purpose of the disclosure.")
     purpose_statement: str | None = strawberry.field(

@@ -829,9 +829,9 @@ describe_enum(
 )
 describe_enum(
     alerts.AlertStatus,
-    description="The status says whether the cause of an alert is there.",
+    description="The status says whether an alert is open or closed.",
     values={
-        alerts.AlertStatus.OPEN: "The cause of the alert was there when it was last looked for.",
+        alerts.AlertStatus.OPEN: "The cause of the alert was present at the last check.",
         alerts.AlertStatus.CLOSED: "The cause of the alert is gone.",
     },
 )
@@ -839,7 +839,7 @@ describe_enum(
     review.ReviewRule,
     description="A rule of the review selects events of the audit log, which an officer must then review.",
     values={
-        review.ReviewRule.SELF: "A member of staff accessed the data of the patient who they are.",
+        review.ReviewRule.SELF: "A member of staff who is also a patient accessed their own data.",
         review.ReviewRule.SURNAME: "A member of staff accessed the data of a patient with the same surname.",
         review.ReviewRule.HOUSEHOLD: "A member of staff accessed the data of a patient of the same household.",
         review.ReviewRule.CO_WORKER: "A member of staff accessed the data of a patient who is a colleague.",

@@ -33,6 +33,7 @@ def test_migrated_database_has_the_quotas_of_the_file(practice: Database) -> Non
         "invitations": wanted.invitations,
         "questions": wanted.questions,
         "exports": wanted.exports,
+        "emergencies": wanted.emergencies,
     }
 
 
