@@ -60,13 +60,16 @@ def test_sound_is_seen_by_those_who_see_its_video(practice_with_sound: Database)
         one.name: (_sees(practice_with_sound, one, VIDEO), _sees(practice_with_sound, one, SOUND))
         for one in ACTORS
     }
-    readers = {"clinician who owns", "compliance", "resguardo_worker"}
+    readers = {
+        "clinician who owns", "colleague with a share", "clinician in an emergency", "compliance", "resguardo_worker",
+    }  # fmt: skip
     assert {name for name, (video, _) in seen.items() if video} == readers
     assert {name for name, (_, sound) in seen.items() if sound} == readers
 
 
 @pytest.mark.parametrize(
-    ("who", "is_given"), [("clinician who owns", True), ("clinician who does not", False)]
+    ("who", "is_given"),
+    [("clinician who owns", True), ("clinician who does not", False), ("colleague with a share", False)],
 )
 def test_law_1_object_key_of_a_sound_leaves_an_audit_row(
     practice_with_sound: Database, who: str, is_given: bool
