@@ -141,6 +141,8 @@ def _forget_seeded(connection: Connection) -> None:
     connection.execute("update resguardo.recordings set status = 'FAILED' where status = 'READY'")
     connection.execute("delete from private.recording_keys")
     connection.execute("delete from private.word_index_key")
+    connection.execute("delete from private.consultation_labels")
+    connection.execute("delete from private.patient_texts")
     connection.execute("delete from private.patient_keys")
     connection.execute("delete from private.signed_note_texts")
     connection.execute("update resguardo.signed_notes set status = 'DESTROYED'")

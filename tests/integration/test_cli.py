@@ -531,6 +531,7 @@ def test_migrate_prints_its_plan_applies_it_and_is_then_done(
     assert did.output.splitlines() == [
         *(f"applied {version}" for version in versions),
         "retention policy 2026-11 is in force: recordings are kept 90 days",
+        "rules of the review 2026-11 are in force",
         f"{len(versions)} applied; the database is first's",
     ]
     assert run(environment, "migrate", "--dry-run").output == ""
