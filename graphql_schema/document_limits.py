@@ -40,7 +40,7 @@ class Limits:
     """
 
     tokens: int = 600
-    selections: int = 220
+    selections: int = 260
     fragments: int = 40
     root_fields: int = 10
     depth: int = 12

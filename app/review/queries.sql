@@ -12,12 +12,13 @@ select private.assign_review_case(%(id)s, %(officer_id)s::uuid);
 -- Evaluates the rules for the next sealed events of the audit log and returns how many there were.
 select private.review_audit_log(%(at_most)s);
 
+-- name: record_access_to_rules
+-- Writes the audit row about a read of the rules.
+select private.record_access('review_rule.list', 'review_policy', null, '{}', '{}', '{}', %(fields)s::text[], 'pages');
+
 -- name: read_review_rules
--- Writes the audit row and returns one row: the rules in force with what they matched, and the versions of the rules.
+-- Returns one row: the rules in force with what they matched, and the versions of the rules.
 select
-    private.record_access(
-        'review_rule.list', 'review_policy', null, '{}', '{}', '{}', %(fields)s::text[], 'pages'
-    ) as recorded,
     (select coalesce(json_agg(r order by r.rule), '[]') from private.read_review_rules() as r) as rules,
     (select coalesce(json_agg(p order by p.id desc), '[]') from private.read_review_policies(null) as p) as policies;
 

@@ -104,7 +104,8 @@ async def read_rules(tx: Transaction, fields: Sequence[str]) -> tuple[list[RuleS
     """Write the audit row and return the rules in force, and the versions that are in force or proposed. Raises
     RateLimited (quota_pages).
     """
-    row = await tx.one(_sql["read_review_rules"], {"fields": list(fields)})
+    await tx.value(_sql["record_access_to_rules"], {"fields": list(fields)})
+    row = await tx.one(_sql["read_review_rules"])
     assert row is not None  # noqa: S101 - the statement always returns one row
     states = [
         RuleState(

@@ -24,6 +24,10 @@ EXPORTED = Path(__file__).parent.parent.parent / "graphql_schema" / "schema.grap
 SCHEMA = build_schema(EXPORTED.read_text(encoding="utf-8"))
 
 
+NESTED = {"recordings": 25, "shares": 5, "sharingAuthorizations": 5}
+"""The page sizes below the items of a page."""
+
+
 def select_everything(kind: GraphQLObjectType, path: tuple[str, ...]) -> str:
     """Return a selection of every field of a type, and of every type nested in it. A type is not entered again below
     itself, and neither is a page of such a type.
@@ -37,7 +41,7 @@ def _select_each(kind: GraphQLObjectType, path: tuple[str, ...]) -> Iterator[str
         if not isinstance(nested, GraphQLObjectType):
             yield name
         elif nested.name.removesuffix("Connection") not in path:
-            size = "(first: 25)" if nested.name.endswith("Connection") else ""
+            size = f"(first: {NESTED[name]})" if nested.name.endswith("Connection") else ""
             yield f"{name}{size} {{ {select_everything(nested, (*path, nested.name))} }}"
 
 

@@ -97,7 +97,7 @@ async def test_refused_stranger_is_in_the_report_without_names_or_addresses(
     assert {look["relation"] for look in refused} == {"CLINICIAN"}
     assert {look["why"] for look in refused} == {None}
     assert {look["refusal"] for look in refused} == {
-        "The person had no right to it, or named something that they may not see."
+        "The person had no right to it, or asked for something that they may not see."
     }
     assert ADDRESS not in answer.response.text
     assert str(stranger.user_id) not in answer.response.text

@@ -499,7 +499,7 @@ async def test_document_without_exactly_the_named_operation_is_refused_as_over_h
             f"subscription {{ recordingChanged(consultationId: 1) {{ {' '.join(f'a{n}: id' for n in range(31))} }} }}",
             "TOO_COMPLEX",
         ),
-        (f"subscription {{ recordingChanged(consultationId: 1) {{ {'id ' * 211} }} }}", "TOO_COMPLEX"),
+        (f"subscription {{ recordingChanged(consultationId: 1) {{ {'id ' * 261} }} }}", "TOO_COMPLEX"),
         (
             f"subscription {{ recordingChanged(consultationId: 1) {{ {'id ' * 700} }} }}",
             "TOO_COMPLEX",
