@@ -143,11 +143,15 @@ def test_only_a_signature_that_has_begun_is_stored(practice: Database, change: s
 
 
 def test_quotes_need_a_consent_text_that_names_them(practice: Database) -> None:
+    consented = "update resguardo.consents set text_version = %s, decision = 'GIVEN'"
+    with superuser(practice) as owner:
+        owner.execute("set session_replication_role = replica")
+        owner.execute(consented, ["2026-12"])
     with refused("RG409", "note_quotes_not_permitted"), acting(practice, "clinician who owns") as doctor:
         _store(doctor, FREE, _begin(doctor, FREE), quotes=1)
     with superuser(practice) as owner:
         owner.execute("set session_replication_role = replica")
-        owner.execute("update resguardo.consents set text_version = '2027-01', decision = 'GIVEN'")
+        owner.execute(consented, ["2027-01"])
     with acting(practice, "clinician who owns") as doctor:
         begun = _begin(doctor, FREE)
         _store(doctor, FREE, begun, quotes=3)
