@@ -3064,9 +3064,9 @@ comment on column resguardo.staff.origin is
 comment on column resguardo.staff.mapped_role is
 'The role that the adopter''s role table gives to a MAPPED member now, even during a suspension. Null if none.';
 comment on column resguardo.staff.role_given_at is
-'When the member got the role last: as a new member, by a change of the role, or by a reinstatement.';
+'When the member last received the role: on creation, on a role change or on a reinstatement.';
 comment on column resguardo.staff.published_name is
-'The name that compliance publishes for the member. The practice shows it, for example to patients. Never in a log.';
+'The name of the member that the practice shows, for example to patients. Compliance sets it. No log contains it.';
 comment on column resguardo.staff.suspended_by is
 'The nil UUID if the adopter''s role table suspended the member. Then only the role table can end the suspension.';
 
@@ -3098,7 +3098,7 @@ begin
 end
 $$;
 
--- Returns when a person last used their login to a compliance officer.
+-- Returns to a compliance officer the time at which a person last used their login.
 create function private.last_use(of_user uuid) returns timestamptz
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -3108,10 +3108,10 @@ begin
 end
 $$;
 
--- Returns when a person last used their login with success, or null if they never did: the time of their newest event
--- in the audit log that is ALLOWED, such as a read or a sign-in. Refused attempts are no use. The index of the actor
--- gives the newest events, so no read writes anything for this. If the newest 1,000 events are all refusals, the
--- search of the audit log finds the event.
+-- Returns the time at which a person last used their login, or null if they never did. This is the time of the person's
+-- newest ALLOWED event in the audit log, such as a read or a sign-in. Refused attempts do not count. The function reads
+-- the person's newest 1,000 events from the index on the actor. If all of them are refusals, the function uses the
+-- search index of the audit log.
 create function private.last_use_of(of_user uuid) returns timestamptz
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
@@ -3233,8 +3233,8 @@ begin
 end
 $$;
 
--- Deletes every session of a person. Returns false if the Supabase project does not permit it. The status of a
--- suspended member alone already denies all access.
+-- Deletes every session of a person. Returns false if the Supabase project does not permit it. A suspended member has
+-- no access even if the sessions still exist.
 create function private.end_sessions_of(person uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4234,17 +4234,17 @@ comment on column resguardo.officer_proposals.member_id is 'The member of staff 
 comment on column resguardo.officer_proposals.error is
 'Why the worker could not carry out the proposal (FAILED), or why the proposal ended undecided (WITHDRAWN).';
 comment on column resguardo.officer_proposals.factor_ids is
-'The second factors that the first attempt of the worker found. A later attempt removes no newer factor.';
+'The second factors that the worker found at its first attempt. Later attempts remove only these factors.';
 comment on column resguardo.officer_proposals.moved_count is
-'How many consultations the worker has reassigned so far. Null before it began, as the next counts.';
+'The number of reassigned consultations. This count and the next three are null until the worker begins.';
 comment on column resguardo.officer_proposals.kept_for_consent_count is
-'How many consultations stay, because a participant has not consented to a text that names sharing.';
+'The number of consultations not moved because a participant has not consented to a text that names sharing.';
 comment on column resguardo.officer_proposals.kept_as_sensitive_count is
-'How many consultations stay, because they are sensitive or have psychotherapy notes.';
+'The number of consultations not moved because they are sensitive or have psychotherapy notes.';
 comment on column resguardo.officer_proposals.waiting_count is
-'How many consultations the worker must look at again, because a recording of theirs is not finished.';
+'The number of consultations that the worker must check again because one of their recordings is not finished.';
 comment on column resguardo.officer_proposals.place_at is
-'The time of the last consultation that the worker looked at. With place_id, the next batch continues there.';
+'The time of the last consultation that the worker checked. The next batch begins after (place_at, place_id).';
 create unique index officer_proposals_one_open_key on resguardo.officer_proposals (kind, member_id)
 where status in ('PROPOSED', 'APPROVED');
 create index officer_proposals_member_idx on resguardo.officer_proposals (member_id);
@@ -4287,8 +4287,8 @@ end
 $$;
 
 -- Returns whether another officer invited the person less than 30 days ago. Such an officer cannot take part in a
--- decision of two officers, because one person could invite a second login of their own. The owner of the database
--- adds officers without this limit.
+-- decision of two officers, because one person could invite a second login of their own. The limit does not apply to
+-- officers whom the database owner added.
 create function private.is_new_officer(person uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4402,8 +4402,8 @@ end
 $$;
 
 -- Approves or rejects a proposal, and returns it. Returns no row, and writes the audit row, if the proposal does not
--- exist. A repeated call of the officer who decided the same changes nothing. Only an approval needs a second officer
--- and a recent TOTP code. The member whom the proposal concerns decides nothing. Raises RG403 (totp_stale), RG409
+-- exist. If the same officer repeats the decision, nothing changes. Only an approval needs a second officer and a
+-- recent TOTP code. The member whom the proposal concerns cannot decide it. Raises RG403 (totp_stale), RG409
 -- (proposal_about_you, proposal_decided, proposal_same_officer, proposal_officer_gone, officer_too_new, and the
 -- objections of private.propose).
 create function private.decide_proposal(of_proposal uuid, is_approved boolean, totp_max_age_seconds integer)
@@ -4423,7 +4423,8 @@ begin
         );
         return;
     end if;
-    -- Suspensions lock the members of staff first, too. Of an approval and a suspension, the later one sees the other.
+    -- A suspension also locks the members of staff first. The second of an approval and a suspension thus sees the
+    -- first.
     perform from resguardo.staff as s
     where s.user_id in (officer, wanted.proposed_by, wanted.member_id, wanted.recipient_id)
     order by s.user_id for no key update;
@@ -4468,8 +4469,8 @@ begin
 end
 $$;
 
--- Withdraws the open proposals that a member made who has lost their access, and the reinstatement of a member who is
--- suspended again. The worker finds an approved reinstatement withdrawn, and bans the member.
+-- Withdraws the open proposals of an officer who has lost access, and the reinstatements of a member who is suspended
+-- again. If an approved reinstatement is withdrawn before the worker carries it out, the worker bans the member.
 create function private.withdraw_proposals_of(member uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4540,8 +4541,8 @@ begin
 end
 $$;
 
--- Stores which second factors a proposal removes. The first attempt decides, so that no attempt removes a factor that
--- the person has enrolled since.
+-- Stores which second factors a proposal removes. Only the first attempt stores them, so no later attempt removes a
+-- factor that the person has enrolled since.
 create function private.keep_factors_to_remove(of_proposal uuid, of_factors uuid[]) returns uuid[]
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4553,7 +4554,7 @@ end
 $$;
 
 -- Ends the sessions of the person whose second factors were removed, and marks the proposal as DONE. If `failure` is
--- given, or the Supabase project does not let us end sessions, the proposal is FAILED.
+-- given, or the Supabase project does not permit the deletion of sessions, the proposal is FAILED.
 create function private.finish_second_factor_reset(of_proposal uuid, failure text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4582,8 +4583,9 @@ $$;
 
 -- 18_shares.sql
 
--- Shares of consultations with colleagues, and the two functions by which policies decide what a clinician sees of
--- another doctor's consultation: by a share (this file), or by an emergency access (19_emergency_access.sql).
+-- Shares of consultations with colleagues, and the functions with which policies find the consultations of other
+-- doctors that a clinician sees. A clinician sees such a consultation by a share (this file) or by an emergency access
+-- (19_emergency_access.sql).
 
 create table resguardo.shares (
     id uuid primary key default gen_random_uuid(),
@@ -4621,7 +4623,7 @@ comment on column resguardo.shares.may_write_notes is
 comment on column resguardo.shares.ends_at is 'The end of the term. From then on the share gives no access.';
 comment on column resguardo.shares.ended_at is 'When the share ended before its term; null if it did not.';
 comment on column resguardo.shares.ended_by is
-'The person whose action ended the share: the doctor, the colleague, or who withdrew a consent.';
+'The person who ended the share, such as the doctor, the colleague or the participant who withdrew a consent.';
 create index shares_consultation_idx
 on resguardo.shares (consultation_id, doctor_id, patient_id, began_at desc, id desc);
 create index shares_doctor_idx on resguardo.shares (doctor_id);
@@ -4661,7 +4663,7 @@ create index sharing_authorizations_patient_idx on resguardo.sharing_authorizati
 create index sharing_authorizations_colleague_idx on resguardo.sharing_authorizations (colleague_id);
 create index sharing_authorizations_recorded_by_idx on resguardo.sharing_authorizations (recorded_by);
 
--- Returns the versions of the consent text that name shares and emergency access. A test holds them equal to
+-- Returns the versions of the consent text that name shares and emergency access. A test checks that the list equals
 -- `ABOUT_SHARING` in app/consents/texts.py.
 create function private.texts_about_sharing() returns text[]
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -4740,8 +4742,8 @@ begin
 end
 $$;
 
--- Law 3: returns whether the caller, a clinician, sees a row of this doctor and consultation. The functions that bypass
--- the policies call it where the policies of the row's table show shared rows. Raises the same errors as
+-- Law 3: returns whether the caller, a clinician, sees a row of this doctor and consultation. A function that bypasses
+-- the policies calls this function if the policies of the row's table show shared rows. Raises the same errors as
 -- private.doctor().
 create function private.sees_consultation(of_doctor uuid, of_consultation uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -4753,8 +4755,8 @@ begin
 end
 $$;
 
--- Law 3: returns whether the caller, a clinician, may read and write session notes of this doctor and consultation: the
--- doctor may, and a colleague whose share permits it. An emergency access never permits it.
+-- Law 3: returns whether the caller, a clinician, may read and write session notes of this doctor and consultation. The
+-- doctor may, and a colleague may if the share permits it. An emergency access never permits it.
 create function private.may_write_session_notes(of_doctor uuid, of_consultation uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4770,7 +4772,7 @@ begin
 end
 $$;
 
--- Returns when the access of the caller to a consultation of another doctor ends, so that no URL is valid for longer.
+-- Returns the time at which the caller's access to another doctor's consultation ends. No URL may be valid after it.
 -- Returns infinity for the doctor of the consultation, and null if the caller does not see it.
 create function private.access_ends_at(of_consultation uuid) returns timestamptz
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -4829,10 +4831,11 @@ begin
 end
 $$;
 
--- Returns the basis of a clinician's audit row that names these consultations: `emergency` if the clinician sees any
--- of them only by an emergency access, else `shared` if the clinician sees any of them only by a share, else
--- `treating_clinician`. The function does not check the session, because the row of a refusal is written without one.
--- Most clinicians have neither a share nor an emergency access, so it looks for one first.
+-- Returns the basis of a clinician's audit row that names these consultations: `emergency` if the clinician sees any of
+-- them only by an emergency access, else `shared` if the clinician sees any of them only by a share, else
+-- `treating_clinician`. The function does not check the session, because a refused call may have no valid session and
+-- still needs its audit row. The function first checks whether the clinician has any share or emergency access, because
+-- most clinicians have none.
 create function private.basis_of_clinician(clinician uuid, consultations uuid[]) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4860,8 +4863,8 @@ begin
 end
 $$;
 
--- Ends the open shares of a consultation, or only those with one colleague, and writes one audit row about them. The
--- subscriptions to the consultation read again, and those of the colleagues end.
+-- Ends the open shares of a consultation, or only those with one colleague, and writes one audit row about them. Each
+-- subscription to the consultation reads it again, and the subscriptions of the colleagues end.
 create function private.end_shares(of_consultation uuid, of_colleague uuid, why text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4893,9 +4896,9 @@ begin
 end
 $$;
 
--- Law 6: a share lasts only as long as everyone's consent. When a consent changes, or another participant must consent,
--- the function ends the shares of the consultation if they lack a consent. Its name comes after that of
--- consents_guard, which locks the consultation.
+-- Law 6: a share lasts only while every required participant consents. When a consent changes or a further participant
+-- must consent, the function ends the shares of the consultation if a consent is missing. The name of the trigger sorts
+-- after consents_guard, so the trigger runs after consents_guard has locked the consultation.
 create function private.recheck_shares() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4916,8 +4919,8 @@ for each row execute function private.recheck_shares();
 create trigger participants_recheck_shares after insert or update of joined_at on resguardo.participants
 for each row execute function private.recheck_shares();
 
--- Ends what a member of staff sees of other doctors' patients when the member is suspended or gets another role. A
--- reinstatement does not restore it.
+-- Ends the shares with a member of staff and the member's emergency accesses when the member is suspended or gets
+-- another role. A reinstatement does not restore them.
 create function private.end_access_of_member() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -4933,10 +4936,11 @@ create trigger staff_end_access after update of status, role on resguardo.staff
 for each row when (new.status = 'suspended' or new.role <> old.role) execute function private.end_access_of_member();
 
 -- Shares the caller's own consultation with a colleague, and returns the id of the share. Returns null, and writes an
--- audit row, if the consultation belongs to another doctor or does not exist. The statement that shows the share writes
--- the audit row otherwise. The function locks the colleague and the consultation, so that neither the colleague's
--- suspension nor a withdrawal of consent can miss the share. Raises RG409 (colleague_not_found, colleague_suspended,
--- shared_with_oneself, shared_already, share_term, share_consent, share_not_authorized, too_many_shares).
+-- audit row, if the consultation belongs to another doctor or does not exist. Otherwise, the statement that shows the
+-- share writes the audit row. The function locks the colleague and the consultation, so that a concurrent suspension of
+-- the colleague or withdrawal of a consent also ends the new share. Raises RG409 (colleague_not_found,
+-- colleague_suspended, shared_with_oneself, shared_already, share_term, share_consent, share_not_authorized,
+-- too_many_shares).
 create function private.share_consultation(
     of_consultation uuid, of_colleague uuid, of_purpose text, with_notes boolean, until timestamptz
 ) returns uuid
@@ -5151,15 +5155,15 @@ alter table resguardo.emergency_accesses enable row level security;
 comment on column resguardo.emergency_accesses.ends_at is
 'The end of the access by the database''s clock, at most one hour after it began.';
 comment on column resguardo.emergency_accesses.seen_at is
-'The latest time at which the access was used. While the database''s clock is before this time, it gives no access.';
+'When the clinician last used the access. The access is not valid while the database''s clock is before this time.';
 comment on column resguardo.emergency_accesses.ended_at is
-'When the clinician''s suspension ended the access before its term; null if nothing did.';
+'When the access ended before its term because the clinician was suspended or got another role. Null otherwise.';
 create index emergency_accesses_patient_idx on resguardo.emergency_accesses (patient_id);
 create index emergency_accesses_clinician_idx on resguardo.emergency_accesses (clinician_id, ends_at);
 create index emergency_accesses_began_idx on resguardo.emergency_accesses (began_at desc, id desc);
 
--- Returns the patients whom a clinician may see now in an emergency. A clock that jumps back does not prolong an
--- access: it gives no access while the clock is before the time of its last use.
+-- Returns the patients whom a clinician may see now in an emergency. An access is not valid while the clock is before
+-- the time of the access's last use, so a clock that jumps back does not prolong it.
 create function private.patients_in_emergency(clinician uuid) returns uuid[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5194,8 +5198,8 @@ begin
 end
 $$;
 
--- Stores that a clinician has used an emergency access to these patients. A clock that jumps back later gives no access
--- until it has passed this time again.
+-- Stores the current time as the last use of a clinician's emergency access to these patients. If the clock then jumps
+-- back, the access is not valid until the clock has passed this time again.
 create function private.note_emergency_use(clinician uuid, patients uuid[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -5226,7 +5230,7 @@ begin
     perform private.require_recent_totp(300);
     perform private.use_quota(doctor, 'emergencies');
     perform from resguardo.staff as s where s.user_id = doctor for no key update;
-    doctor := private.doctor();  -- checked again under the lock, because a suspension may have ended meanwhile
+    doctor := private.doctor();  -- checked again under the lock because the doctor may have been suspended
     moment := private.now();
     patient := (select p.id from resguardo.patients as p where p.external_id = of_external_id);
     if patient is null then
@@ -9882,7 +9886,8 @@ create unique index alerts_open_key on resguardo.alerts (kind, key) where closed
 create index alerts_opened_idx on resguardo.alerts (opened_at desc, id desc);
 create index alerts_kind_status_idx on resguardo.alerts (kind, status, opened_at desc, id desc);
 
--- Returns a key without characters that could be text of a person: every other character becomes a hyphen.
+-- Returns the key with a hyphen in place of each character that ids, years and names of rules do not have, and at most
+-- 200 characters of it.
 create function private.alert_key(given text) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -9891,9 +9896,9 @@ begin
 end
 $$;
 
--- Opens the alert of this kind and key, or, if it is open already, stores that its cause was found again, and with
--- which ids. Returns the id of the alert, and whether the call opened it. The transaction that opens an alert also
--- queues its webhook event.
+-- Opens the alert of this kind and key. If the alert is already open, stores the time and the ids of the new finding.
+-- Returns the id of the alert, and whether the call opened it. The transaction that opens an alert also queues its
+-- webhook event.
 create function private.store_alert(kind text, key text, entity_type text, ids uuid[])
 returns table (alert_id uuid, is_new boolean)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -9942,9 +9947,9 @@ begin
 end
 $$;
 
--- Opens an alert of this kind for each finding (key, entity_type, ids), and closes all other alerts of this kind. The
--- first 20 findings get an alert each, those of open alerts before others, and the rest share the alert with the key
--- 'more'. Returns the keys of the alerts that the call opened or closed.
+-- Opens an alert of this kind for each finding (key, entity_type, ids), and closes all other alerts of this kind. At
+-- most 20 findings get an alert of their own, first those that already have one. All other findings share the alert
+-- with the key 'more'. Returns the keys of the alerts that the call opened or closed.
 create function private.replace_alerts(kind text, findings jsonb) returns table (key text, is_over boolean)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -10016,7 +10021,7 @@ begin
 end
 $$;
 
--- Returns how many alerts of each kind are open, and since when the oldest of them is open.
+-- Returns how many alerts of each kind are open, and when the oldest of them was opened.
 create function private.count_open_alerts() returns table (kind text, open_count bigint, opened_at timestamptz)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -10029,7 +10034,7 @@ end
 $$;
 
 -- Returns the present causes of the alerts of one kind that the stored rows show, at most 1000. An event, such as the
--- stop of a stray egress, counts as a cause for a time after it happened.
+-- stop of a stray egress, counts as a cause for a limited time after it happened.
 create function private.find_alert_causes(of_kind text) returns table (key text, entity_type text, ids uuid[])
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -10175,9 +10180,9 @@ begin
 end
 $$;
 
--- Opens and closes the alerts of one kind by the causes that private.find_alert_causes finds. Returns the keys of the
--- alerts that the call opened or closed. No stored row shows whether a transcript is still unreadable, or whether a
--- bucket still contradicts the audit log. These alerts close a day after their cause was last found.
+-- Opens and closes the alerts of one kind so that they match the causes that private.find_alert_causes returns. Returns
+-- the keys of the alerts that the call opened or closed. No stored row shows whether a transcript is still unreadable,
+-- or whether a bucket still contradicts the audit log. These alerts close a day after their cause was last found.
 create function private.evaluate_alerts(of_kind text) returns table (key text, is_over boolean)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -10229,7 +10234,7 @@ create table private.webhook_endpoints (
 comment on table private.webhook_endpoints is
 'The endpoints in the settings of the worker that started last, without their URLs and secrets.';
 comment on column private.webhook_endpoints.url_digest is
-'The SHA-256 of the URL, in hex. An endpoint with another URL than before is not disabled any more.';
+'The SHA-256 of the URL, in hex. A disabled endpoint is enabled again if its URL changes.';
 comment on column private.webhook_endpoints.disabled_at is
 'When the endpoint answered 410 Gone. The worker sends nothing to it until an officer asks for a redelivery.';
 comment on column private.webhook_endpoints.failing_since is 'The first failed attempt since the last delivered one.';
@@ -10280,9 +10285,9 @@ alter table resguardo.webhook_deliveries enable row level security;
 comment on column resguardo.webhook_deliveries.message_id is
 'The `webhook-id` of the message. It is the same for all endpoints and all attempts.';
 comment on column resguardo.webhook_deliveries.attempts_left is
-'How many further attempts may fail until the delivery is FAILED. A redelivery sets it to 10 again.';
+'The number of attempts that may still fail before the delivery is FAILED. A redelivery resets it to 10.';
 comment on column resguardo.webhook_deliveries.give_up_at is
-'When the delivery becomes FAILED although attempts are left. A redelivery sets it to 7 days later again.';
+'When the delivery becomes FAILED even if attempts are left. A redelivery sets it to 7 days after the call.';
 comment on column resguardo.webhook_deliveries.status_code is 'The HTTP status of the last answer.';
 comment on column resguardo.webhook_deliveries.error is 'Why the last attempt failed.';
 comment on column resguardo.webhook_deliveries.created_at is 'When the event happened.';
@@ -10306,8 +10311,8 @@ alter table resguardo.webhook_attempts enable row level security;
 comment on column resguardo.webhook_attempts.duration_ms is
 'The duration of the attempt. Null if the attempt is running, or if the worker ended during the attempt.';
 
--- Queues the message about an event for each endpoint that receives this type of event. The caller makes the event true
--- in the same transaction. The message has at most the first 100 ids.
+-- Queues the message about an event for each endpoint that receives this type of event. The caller makes the announced
+-- change in the same transaction. The message contains at most the first 100 ids.
 create function private.announce(event_type text, entity_type text, ids uuid[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -10366,9 +10371,10 @@ begin
 end
 $$;
 
--- Begins an attempt at each of at most `most` deliveries that are due at an endpoint, and returns these deliveries. An
--- endpoint that failed last gets one delivery only. If the worker ends during an attempt, the delivery is due again
--- after 2 minutes. A due time more than 2 days ahead shows that the database's clock was wrong, and counts as past.
+-- Begins an attempt at each of at most `most` deliveries that are due at an endpoint, and returns these deliveries. If
+-- the last attempt at the endpoint failed, the function returns at most one delivery. If the worker ends during an
+-- attempt, the delivery is due again after 2 minutes. A due time more than 2 days ahead shows that the database's clock
+-- was wrong, and counts as past.
 create function private.claim_webhook_deliveries(of_endpoint text, most integer)
 returns table (
     delivery_id uuid, attempt integer, message_id uuid, event_type text, entity_type text, entity_ids uuid[],
@@ -10426,10 +10432,11 @@ end
 $$;
 
 -- Stores the result of an attempt. `why` is null if the endpoint has accepted the message. `is_overloaded` says that
--- the endpoint did not answer, or asked for a pause: then nothing is sent to it for some seconds, at most 5 minutes, or
--- for the time that it asked for, at most a day. An alert opens if the endpoint has failed for an hour, has answered
--- 410 Gone, or has used up the attempts of a delivery. The next delivered message closes the alert. Returns the status
--- of the delivery, or null if another attempt has begun since.
+-- the endpoint did not answer or asked for a pause. The worker then sends nothing to the endpoint during a pause, which
+-- grows with each failure from 5 seconds to at most 5 minutes. If the endpoint asked for a longer pause, the pause is
+-- as long as the endpoint asked for, and at most a day. An alert opens if the endpoint has failed for an hour, has
+-- answered 410 Gone, or has used up the attempts of a delivery. The next delivered message closes the alert. Returns
+-- the status of the delivery, or null if another attempt has begun since.
 create function private.settle_webhook_attempt(
     of_delivery uuid, of_attempt integer, took_ms integer, code integer, why text, is_overloaded boolean,
     asked_pause_seconds integer
@@ -10493,8 +10500,8 @@ end
 $$;
 
 -- Asks the worker to send a message to its endpoint again, and returns the delivery. The message has the same
--- `webhook-id`. A disabled endpoint is enabled by this. A PENDING delivery becomes due now. Returns null, and writes
--- the audit row, if the delivery does not exist. Raises RG409 (endpoint_removed).
+-- `webhook-id`. The call enables a disabled endpoint. A PENDING delivery becomes due now. Returns null, and writes the
+-- audit row, if the delivery does not exist. Raises RG409 (endpoint_removed).
 create function private.redeliver_webhook(of_delivery uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -10532,8 +10539,8 @@ begin
 end
 $$;
 
--- Ends at most 1,000 deliveries that are not delivered after 7 days, or whose endpoint was removed from the
--- settings. Deletes at most 1,000 deliveries that ended more than 90 days ago. Returns how many it changed.
+-- Ends at most 1,000 deliveries that are not delivered after 7 days, or whose endpoint was removed from the settings.
+-- Deletes at most 1,000 deliveries that ended more than 90 days ago. Returns the number of changed deliveries.
 create function private.clear_webhook_deliveries() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -10755,15 +10762,15 @@ create table resguardo.review_cases (
 );
 alter table resguardo.review_cases enable row level security;
 comment on column resguardo.review_cases.case_key is
-'What the rule groups its hits by, such as the subject and the day. A rule has at most one OPEN case for each key.';
+'The key by which the rule groups its hits, such as the subject and the day. A rule has at most one OPEN case per key.';
 comment on column resguardo.review_cases.subject_id is
-'The member of staff whose activity the case is about. Null if the case is about nobody of the staff.';
+'The member of staff whose activity the case is about. Null if the case is not about a member.';
 comment on column resguardo.review_cases.event_count is
 'How many events the case is about. The first 1,000 of them are in resguardo.review_case_events.';
 comment on column resguardo.review_cases.has_more_patients is
-'Whether the events concern further patients or consultations, for which the arrays have no room.';
+'Whether the events concern more patients or consultations than the arrays list.';
 comment on column resguardo.review_cases.disposition_text is
-'What the officer found. Only compliance officers read it, and each read writes an audit row.';
+'The finding of the officer. Only compliance officers can read it, and each read writes an audit row.';
 create unique index review_cases_one_open_key on resguardo.review_cases (rule, case_key) where status = 'OPEN';
 create index review_cases_key_idx on resguardo.review_cases (rule, case_key, opened_at desc, id desc);
 create index review_cases_opened_idx on resguardo.review_cases (opened_at desc, id desc);
@@ -10795,7 +10802,7 @@ begin
 end
 $$;
 
--- Returns at most 1,000 different ids of two arrays: those of `known`, and then those of `more`.
+-- Returns at most 1,000 distinct ids of two arrays: first those of `known`, and then those of `more`.
 create function private.join_ids(known uuid[], more uuid[]) returns uuid[]
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -10812,8 +10819,8 @@ end
 $$;
 
 -- Adds events, patients and consultations to a case, which the caller has locked. An event that the case lists is not
--- added again. The case counts each event of `event_ids` for which its list has no room. It never counts an event of
--- `context_ids` that it does not list. An event that the audit log lacks is left out.
+-- added again. If the list of the case is full, the function only counts the further events of `event_ids`, and ignores
+-- those of `context_ids`. The function also ignores ids of events that the audit log does not contain.
 create function private.add_to_case(
     of_case uuid, more_patients uuid[], more_consultations uuid[], event_ids uuid[], context_ids uuid[]
 ) returns void
@@ -10864,9 +10871,10 @@ end
 $$;
 
 -- Opens a case, or adds to the open case with the same rule and key, and returns its id. If the newest case with the
--- rule and key is decided, a new case is opened for those of the events that no such case lists. If there are none, the
--- function changes nothing and returns the decided case. `subject` is the member of staff whose activity the case is
--- about, or null. `context_ids` are events that the case lists if it has room, and never counts otherwise.
+-- rule and key is DECIDED, the function opens a new case for the events that no case with this rule and key lists. If
+-- such cases list all the events, the function changes nothing and returns the decided case. `subject` is the member of
+-- staff whose activity the case is about, or null. `context_ids` are events that the case lists if it has room, and
+-- never counts otherwise.
 create function private.open_case_with_context(
     of_rule text, subject uuid, of_patients uuid[], of_consultations uuid[], event_ids uuid[], context_ids uuid[],
     of_key text
@@ -11043,8 +11051,8 @@ begin
 end
 $$;
 
--- Returns what an event of a case says, to an officer who may see the case. Of the patients and consultations of the
--- event, the function returns those that the case names first, at most 100.
+-- Returns an event of a case to an officer who may see the case. The returned patients and consultations of the event
+-- are those among the first 100 patients and the first 100 consultations of the case.
 create function private.read_case_event(of_case uuid, of_event uuid, event_recorded_at timestamptz)
 returns table (
     occurred_at timestamptz, actor_id uuid, action text, outcome text, reason text, basis text, address text,
@@ -11076,7 +11084,7 @@ $$;
 --
 -- The evaluation reads the leaves of the audit log in the order in which they were sealed. An event that was committed
 -- late is sealed late, so the evaluation reads each event exactly once, whatever its time is. One transaction reads a
--- batch, opens the cases and moves the position on, so a batch takes effect entirely or not at all.
+-- batch, opens the cases and advances the position, so a batch takes effect entirely or not at all.
 
 create table resguardo.review_policies (
     id integer generated always as identity constraint review_policies_pkey primary key,
@@ -11095,7 +11103,7 @@ create table resguardo.review_policies (
 );
 alter table resguardo.review_policies enable row level security;
 comment on table resguardo.review_policies is
-'Versions of policies/review.toml. Two officers must approve each version, because an officer may be a subject.';
+'Versions of policies/review.toml. Two officers must approve each version, because a rule may match an officer.';
 create unique index review_policies_one_active_key on resguardo.review_policies (status) where status = 'ACTIVE';
 
 create table private.review_approvals (
@@ -11151,14 +11159,15 @@ create table private.related_imports (
     imported_at timestamptz not null default private.now()
 );
 comment on table private.related_imports is
-'The relations that the practice has imported, also without any pair. Without an import, a rule is not evaluated.';
+'The imported relations, with or without pairs. A rule that needs a relation is not evaluated before its import.';
 
 create type private.review_hit as (
     actor_id uuid, event_id uuid, happened_at timestamptz, patient_ids uuid[], consultation_ids uuid[], -- noqa: LT01
     is_context boolean
 );
 
--- Returns when an event happened: the time of the service that reported it, if that time is plausible.
+-- Returns the time of an event: the time that the reporting service gave, or the time of the record if the service gave
+-- none or an implausible one.
 create function private.event_time(event audit.events) returns timestamptz
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -11171,8 +11180,8 @@ begin
 end
 $$;
 
--- Returns whether a member of staff accessed patients' data. The work with review cases and with the audit log itself
--- does not count.
+-- Returns whether a member of staff accessed patients' data. Work with review cases and with the audit log does not
+-- count.
 create function private.is_patient_access(event audit.events) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -11212,8 +11221,8 @@ end
 $$;
 
 -- Returns the hits of a rule about at least `count` events of one person within `minutes` minutes. For each person and
--- day with a new event, the function reads the events around it, also those that were recorded earlier or later.
--- Events outside the batch are context, at most 1,000.
+-- day with a new event, the function reads all events around the new event, whether they are in the batch or not. At
+-- most 1,000 events outside the batch are context.
 create function private.find_bursts(of_rule text, settings jsonb, batch audit.events[]) returns setof private.review_hit
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -11259,9 +11268,9 @@ begin
 end
 $$;
 
--- Returns the hits of the rule about volume: a person accessed at least `minimum` patients in a day, and `factor`
--- times as many as on an average day of the `baseline_days` days before it on which the person accessed any. The first
--- 100 earlier events of the day are context.
+-- Returns the hits of the rule about volume: a person accessed at least `minimum` patients in a day, and at least
+-- `factor` times the person's average. The average is over those of the `baseline_days` days before on which the person
+-- accessed a patient. The first 100 earlier events of the day are context.
 create function private.find_volume(settings jsonb, zone text, batch audit.events[]) returns setof private.review_hit
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -11315,9 +11324,10 @@ begin
 end
 $$;
 
--- Returns the hits of a rule about what a person does soon after a change: access to patients' data after a change of
--- the role, or a download after the enrolment of a second factor. The change can be read before or after the events
--- that follow it, because it can be committed late. The function reads at most 1,000 earlier events for each change.
+-- Returns the hits of a rule about the activity of a person soon after a change: access to patients' data after a
+-- change of the role, or a download after the enrolment of a second factor. The change can be read before or after the
+-- events that follow it, because it can be committed late. The function reads at most 1,000 earlier events for each
+-- change.
 create function private.find_after_change(of_rule text, settings jsonb, batch audit.events[])
 returns setof private.review_hit
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -11460,8 +11470,9 @@ begin
 end
 $$;
 
--- Opens the cases of the hits of a rule: one for each person and day. The accesses of an emergency access join the case
--- that its start has opened. A person who is no member of staff is the subject of no case.
+-- Opens the cases of the hits of a rule: one for each person and day. Hits about the use of an emergency access are
+-- added to the case that the start of the emergency access opened. If the person is not a member of staff, the case has
+-- no subject.
 create function private.open_cases_of(of_rule text, zone text, hits private.review_hit[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -14732,13 +14743,13 @@ begin
 end
 $$;
 
--- Writes the audit row, and returns the transcript of a recording: to read it, of a recording that the caller sees by
--- the policies, and otherwise only of the doctor's own recording. The audit row names the recording and
--- the entities in `shown`, which the calling statement has read. The function locks the transcript if the doctor's
--- action changes it. For `transcript.retry` the function writes no audit row if it finds the transcript, because the
--- statement that shows the retried recording writes the row. Returns null if the recording belongs to a different
--- doctor, does not exist or has no transcript, so the caller cannot tell these cases apart. Raises RG409
--- (recording_deleted).
+-- Writes the audit row, and returns the transcript of a recording. To read the transcript, the caller must see the
+-- recording under the policies. For every other action, the caller must be the doctor of the recording. The audit row
+-- names the recording and the entities in `shown`, which the calling statement has read. The function locks the
+-- transcript if the doctor's action changes it. For `transcript.retry` the function writes no audit row if it finds the
+-- transcript, because the statement that shows the retried recording writes the row. Returns null if the recording
+-- belongs to a different doctor, does not exist or has no transcript, so the caller cannot tell these cases apart.
+-- Raises RG409 (recording_deleted).
 create function private.find_transcript(
     of_action text, of_recording uuid, shown jsonb, of_fields text[], is_locked boolean
 ) returns resguardo.transcripts
@@ -14777,10 +14788,10 @@ begin
 end
 $$;
 
--- Returns the id and the encrypted transcript text of a recording (private.find_transcript says of which), the
--- recording's data key, and every correction. Before that, writes the audit row, which also names the entities in
--- `shown` and the fields in `of_fields`: what the statement that calls this function reads besides the text. Raises
--- RG409 (recording_being_deleted) if the deletion of the recording was requested. The call counts as a page against the
+-- Returns the id and the encrypted transcript text of a recording, the recording's data key, and every correction.
+-- private.find_transcript checks the caller's right. The function first writes the audit row, which also names the
+-- entities in `shown` and the fields in `of_fields`, which the calling statement reads besides the text. Raises RG409
+-- (recording_being_deleted) if the deletion of the recording was requested. The call counts as a page against the
 -- caller's quota, and `transcript.ask` as a question.
 create function private.open_transcript(of_action text, of_recording uuid, shown jsonb, of_fields text[])
 returns table (
@@ -15926,13 +15937,13 @@ for each row when (
     (old.status, old.error, old.attempt, old.part_count, old.parts_done, old.is_refreshed, old.dismissed_count)
 ) execute function private.announce_change();
 
--- Writes the audit row, and returns the insights into a recording: to read them, into a recording that the caller sees
--- by the policies, and otherwise only into the doctor's own recording. The audit row names the recording and
--- the entities in `shown`, which the calling statement has read. The function locks the insights if the doctor's
--- action changes them. For `insights.retry` and `insights.refresh` the function writes no audit row if it finds the
--- insights, because the statement that shows the recording writes the row. Returns null if the recording belongs to a
--- different doctor, does not exist or has no insights, so the caller cannot tell these cases apart. Raises RG409
--- (recording_deleted).
+-- Writes the audit row, and returns the insights into a recording. To read the insights, the caller must see the
+-- recording under the policies. For every other action, the caller must be the doctor of the recording. The audit row
+-- names the recording and the entities in `shown`, which the calling statement has read. The function locks the
+-- insights if the doctor's action changes them. For `insights.retry` and `insights.refresh` the function writes no
+-- audit row if it finds the insights, because the statement that shows the recording writes the row. Returns null if
+-- the recording belongs to a different doctor, does not exist or has no insights, so the caller cannot tell these cases
+-- apart. Raises RG409 (recording_deleted).
 create function private.find_insights(
     of_action text, of_recording uuid, shown jsonb, of_fields text[], is_locked boolean
 ) returns resguardo.insights
@@ -15971,9 +15982,9 @@ begin
 end
 $$;
 
--- Returns the encrypted insights into a recording (private.find_insights says into which), the recording's data key,
--- and the numbers of the dismissed lines. Before that, writes the audit row, which also names the entities in `shown`
--- and the fields in `of_fields`: what the statement that calls this function reads besides the text. Returns no row
+-- Returns the encrypted insights into a recording, the recording's data key, and the numbers of the dismissed lines.
+-- private.find_insights checks the caller's right. The function first writes the audit row, which also names the
+-- entities in `shown` and the fields in `of_fields`, which the calling statement reads besides the text. Returns no row
 -- unless the insights are READY or STALE. Raises RG409 (recording_being_deleted) if the deletion of the recording was
 -- requested.
 create function private.open_insights(of_action text, of_recording uuid, shown jsonb, of_fields text[])
@@ -18191,11 +18202,11 @@ begin
 end
 $$;
 
--- Writes the audit row, and returns the versions of those signed notes in `shown` that the caller sees,
--- oldest version first, with their ciphertexts and the data key of the patient. `asked` is the recording or the
--- patient by which the doctor asked, or null for all notes. `is_logged` says whether the audit log has the hash of
--- the version. A destroyed note has no ciphertext and no key. Raises RG409 (signed_note_shared) if the caller asks for
--- the PDF or a signed file of another doctor's note, because a share and an emergency access show and never download.
+-- Writes the audit row, and returns the versions of those signed notes in `shown` that the caller sees, oldest version
+-- first, with their ciphertexts and the data key of the patient. `asked` is the recording or the patient by which the
+-- doctor asked, or null for all notes. `is_logged` says whether the audit log has the hash of the version. A destroyed
+-- note has no ciphertext and no key. Raises RG409 (signed_note_shared) if the caller asks for the PDF or a signed file
+-- of another doctor's note, because a share or an emergency access never permits a download.
 create function private.read_signed_notes(asked_type text, asked uuid, shown jsonb, of_fields text[])
 returns table (
     note_id uuid, status text, patient_id uuid, consultation_id uuid, recording_id uuid, version integer,
@@ -19027,9 +19038,9 @@ comment on column resguardo.breach_assessments.subject_id is
 comment on column resguardo.breach_assessments.filter is
 'The filter of the events of the incident. Null if a review case lists all its events.';
 comment on column resguardo.breach_assessments.count_until is
-'The affected patients are those of events before this time.';
+'The assessment covers only events before this time.';
 comment on column resguardo.breach_assessments.count_before_at is
-'With count_before_id: the worker has read the events from count_until back to this one.';
+'With count_before_id, the oldest event that the worker has read. The worker reads back from count_until.';
 comment on column resguardo.breach_assessments.discovered_on is
 'The first day in UTC on which anybody but the subject knew of the incident, or should have known (164.404(a)(2)).';
 comment on column resguardo.breach_assessments.due_on is
@@ -19040,9 +19051,9 @@ comment on column resguardo.breach_assessments.delayed_until is
 'Law enforcement has asked that no notice is sent before this day (164.412).';
 comment on column resguardo.breach_assessments.late_reason is 'Why the decision came after the deadline.';
 comment on column resguardo.breach_assessments.residents is
-'How many affected patients live in each state or jurisdiction. Null: all may live in the same one.';
+'How many affected patients live in each state or jurisdiction. If null, all may live in the same one.';
 comment on column resguardo.breach_assessments.document is
-'What was decided, as JSON with ids and digests. Its SHA-256 is the digest of the audit event breach.seal.';
+'The decision, as JSON with ids and digests. Its SHA-256 is the digest of the audit event breach.seal.';
 create index breach_assessments_created_idx on resguardo.breach_assessments (created_at desc, id desc);
 create index breach_assessments_status_idx on resguardo.breach_assessments (status, created_at desc, id desc);
 create index breach_assessments_next_due_idx on resguardo.breach_assessments (next_due_on) where status <> 'CLOSED';
@@ -19520,7 +19531,7 @@ begin
 end
 $$;
 
--- Returns what an officer decides on an assessment, as JSON with ids, counts and digests, and without any rationale.
+-- Returns the decision of an officer on an assessment, as JSON with ids, counts and digests, and without any rationale.
 create function private.breach_document(
     assessed resguardo.breach_assessments, of_decision text, residents_of jsonb, reason text, officer uuid,
     moment timestamptz
@@ -19546,11 +19557,11 @@ begin
 end
 $$;
 
--- Decides on an assessment, once, and seals the decision: the audit event breach.seal has the digest of a document with
--- what was decided. A breach then needs its notices, and every other decision closes the assessment. A repeated call of
--- the same officer with the same decision changes nothing. Returns the id, or null. After the deadline, a decision must
--- state why it is late. Raises RG409 (breach_decided, breach_not_counted, breach_factors_missing,
--- breach_clock_run_out, breach_residents_differ).
+-- Decides on an assessment, once, and seals the decision: the audit event breach.seal has the digest of the document of
+-- the decision. A breach then needs its notices, and every other decision closes the assessment. A repeated call of the
+-- same officer with the same decision changes nothing. Returns the id, or null. After the deadline, a decision must
+-- state why it is late. Raises RG409 (breach_decided, breach_not_counted, breach_factors_missing, breach_clock_run_out,
+-- breach_residents_differ).
 create function private.decide_breach(of_assessment uuid, of_decision text, residents_of jsonb, reason text)
 returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -19745,7 +19756,7 @@ alter table resguardo.attestations enable row level security;
 comment on column resguardo.attestations.salt is
 'Random bytes in front of the note in its digest, so that nobody can guess the note from the digest.';
 comment on column resguardo.attestations.document is
-'What the officer attests, as JSON with ids, counts and digests. Its SHA-256 is the digest of attestation.seal.';
+'The attested content, as JSON with ids, counts and digests. Its SHA-256 is the digest of attestation.seal.';
 comment on column resguardo.attestations.event_id is 'The audit event attestation.seal.';
 create index attestations_created_idx on resguardo.attestations (created_at desc, id desc);
 create index attestations_attested_by_idx on resguardo.attestations (attested_by);
@@ -19772,7 +19783,7 @@ exception when sqlstate 'RG400' then
 end
 $$;
 
--- Returns what the database counts about a month for its attestation.
+-- Returns the counts of a month for its attestation.
 create function private.count_month(of_month date) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -19805,9 +19816,9 @@ begin
 end
 $$;
 
--- Attests the review of a month that is over, and seals it: the audit event attestation.seal has the digest of a
--- document with what the officer attests. Each officer can attest a month once. A repeated call with the same findings
--- and note returns the recorded attestation. Returns its id. Raises RG403 (totp_stale) and RG409 (bad_month,
+-- Attests the review of a month that is over, and seals it: the audit event attestation.seal has the digest of the
+-- document that the officer attests. Each officer can attest a month once. A repeated call with the same findings and
+-- note returns the recorded attestation. Returns its id. Raises RG403 (totp_stale) and RG409 (bad_month,
 -- attested_already).
 create function private.attest_review(
     of_month date, of_findings text[], of_note text, totp_max_age_seconds integer
@@ -19863,8 +19874,8 @@ begin
 end
 $$;
 
--- Returns the first days of the months without an attestation that ended at least `grace_days` days ago: of the last 12
--- months, from the month of the first member of staff on.
+-- Returns the first day of each month that ended at least `grace_days` days ago and has no attestation. The function
+-- checks the last 12 months, and no month before the month in which the first member of staff was added.
 create function private.unattested_months(grace_days integer) returns date[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -19889,7 +19900,8 @@ $$;
 -- 66_disclosures.sql
 
 -- Disclosures of a patient's information to others (45 CFR 164.528), and the suspensions of the patient's right to see
--- them. Who received what is free text, so the database stores it encrypted with the data key of the patient.
+-- them. The recipient and the disclosed information are free text, which the database stores encrypted with the data
+-- key of the patient.
 
 create table private.patient_texts (
     id uuid constraint patient_texts_pkey primary key,
@@ -19975,7 +19987,7 @@ comment on table resguardo.disclosure_suspensions is
 'Suspensions that an agency asked for. Until a suspension ends, no accounting shows the disclosures to that agency.';
 comment on column resguardo.disclosure_suspensions.is_written is
 'False for an oral statement, which suspends for at most 30 days (164.528(a)(2)(ii)).';
-comment on column resguardo.disclosure_suspensions.lifted_at is 'When compliance lifted it before its time.';
+comment on column resguardo.disclosure_suspensions.lifted_at is 'When compliance lifted the suspension early.';
 create index disclosure_suspensions_patient_idx
 on resguardo.disclosure_suspensions (patient_id, ends_at desc);
 create index disclosure_suspensions_starts_idx on resguardo.disclosure_suspensions (starts_at desc, id desc);
@@ -19999,8 +20011,8 @@ begin
 end
 $$;
 
--- Returns the patient of a call, whose id or external id the caller named, if the patient exists and if the
--- consultation, if one is named, is the patient's. Otherwise the function writes an audit row and returns null.
+-- Returns the patient with the id or the external id that the caller named. If the patient does not exist, or the
+-- caller named a consultation that is not the patient's, the function writes an audit row and returns null.
 create function private.require_patient(of_action text, of_patient uuid, of_consultation uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -20218,10 +20230,11 @@ begin
 end
 $$;
 
--- Returns a page of the audit events by which information left the system, newest first, of a patient or of all
--- patients, and writes an audit row. Each action is searched on its own, because a filter of the audit log names one
--- action. The PDF of a signed note has no action of its own. An index has the reads that showed a PDF. For one patient,
--- the function reads the patient's reads of notes in batches until it has found a page of those that showed a PDF.
+-- Returns a page of the audit events of a patient, or of all patients, that record that information left the system.
+-- The newest event is first. Writes an audit row. The function searches each action separately, because a filter of the
+-- audit log names one action. A PDF of a signed note has no action of its own: it is a read of the note. For all
+-- patients, an index finds the reads that returned a PDF. For one patient, the function goes through the patient's
+-- reads of notes in batches until the page is full.
 create function private.read_released_copies(
     of_patient uuid, since timestamptz, until timestamptz, before_at timestamptz, before_id uuid, page_size integer,
     shown_fields text[]
@@ -20332,12 +20345,12 @@ create table resguardo.amendments (
 );
 alter table resguardo.amendments enable row level security;
 comment on column resguardo.amendments.part is
-'What the patient asks to amend: texts of the recording, or the record of the consultation.';
+'The part that the patient asks to amend: texts of the recording, or the record of the consultation.';
 comment on column resguardo.amendments.due_on is
 'The last day to act, in UTC: 60 days after receipt, extended once by 30 at most (164.526(b)(2)).';
 comment on column resguardo.amendments.denial_ground is 'The ground of a denial (164.526(a)(2)).';
 comment on column resguardo.amendments.inclusion_asked_at is
-'When the patient asked that the request and the denial go with future disclosures (164.526(d)(1)(iii)).';
+'When the patient asked that future disclosures include the request and the denial (164.526(d)(1)(iii)).';
 create index amendments_created_idx on resguardo.amendments (created_at desc, id desc);
 create index amendments_patient_idx on resguardo.amendments (patient_id, created_at desc, id desc);
 create index amendments_doctor_idx on resguardo.amendments (doctor_id, created_at desc, id desc);
@@ -20590,7 +20603,7 @@ begin
 end
 $$;
 
--- Notes that the patient asks for the request and the denial to go with future disclosures. A second call changes
+-- Records that the patient wants future disclosures to include the request and the denial. A second call changes
 -- nothing. Returns null if the caller may not see the amendment or it does not exist. Raises RG409
 -- (amendment_not_denied), RG429 (quota_pages).
 create function private.include_amendment(of_amendment uuid) returns uuid
@@ -20748,7 +20761,7 @@ create table resguardo.access_review_entries (
 );
 alter table resguardo.access_review_entries enable row level security;
 comment on table resguardo.access_review_entries is
-'The active members of staff at the start of a review, with what the review decides about each of them.';
+'The active members of staff at the start of a review, with the decision about each member.';
 comment on column resguardo.access_review_entries.decided_by is
 'The officer who changed the decision. Null if the decision is the proposal: REMOVE for unused access, else KEEP.';
 create index access_review_entries_page_idx
@@ -20815,7 +20828,7 @@ begin
 end
 $$;
 
--- Changes what an open review decides about one member, and returns the entry. Returns no row, and writes the audit
+-- Changes the decision of an open review about one member, and returns the entry. Returns no row, and writes the audit
 -- row, if the review does not exist or does not list the member. Raises RG409 (access_review_settled,
 -- access_review_about_you).
 create function private.decide_access(of_review uuid, of_member uuid, of_decision text)
@@ -20850,8 +20863,8 @@ begin
 end
 $$;
 
--- Returns the SHA-256 of what a review says about its members: one line for each member, in the order of their ids,
--- with the columns between vertical bars and times in microseconds since 1970.
+-- Returns the SHA-256 of the entries of a review. The hashed text has one line for each member, in the order of the
+-- ids. Vertical bars separate the columns, and times are in microseconds since 1970.
 create function private.digest_access_review(of_review uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -20874,10 +20887,10 @@ end
 $$;
 
 -- Approves or rejects an open review, and returns it. Returns no row, and writes the audit row, if the review does not
--- exist. A repeated call of the officer who decided the same changes nothing. An approval needs a second person: an
--- officer who neither started the review nor changed an entry, and whose own access it does not remove. Raises RG403
--- (totp_stale), RG409 (access_review_settled, access_review_same_officer, access_review_about_you,
--- access_review_too_old, officer_too_new).
+-- exist. If the same officer repeats the decision, nothing changes. An approval needs a second person: an officer who
+-- neither started the review nor changed an entry, and whose own access it does not remove. Raises RG403 (totp_stale),
+-- RG409 (access_review_settled, access_review_same_officer, access_review_about_you, access_review_too_old,
+-- officer_too_new).
 create function private.settle_access_review(of_review uuid, is_approved boolean, totp_max_age_seconds integer)
 returns setof resguardo.access_reviews
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -21003,8 +21016,9 @@ $$;
 
 -- 69_fetches.sql
 
--- Fetches: what the bucket's access log says was read, beside the URLs that the audit log says were issued. A fetch
--- without an issued URL is a finding. An issued URL without a fetch is none, because the access log is not complete.
+-- Fetches: the reads of objects in the bucket's access log, which are compared with the URLs that the audit log says
+-- were issued. A fetch without an issued URL is a finding. An issued URL without a fetch is not a finding, because the
+-- access log is not complete.
 
 create table private.fetch_logs (
     sha256 text primary key constraint fetch_logs_sha256_is_hex check (sha256 ~ '^[0-9a-f]{64}$'),
@@ -21028,7 +21042,7 @@ create table private.fetches (
     constraint fetches_pkey primary key (entity_id, fetched_at, address, interface)
 );
 comment on table private.fetches is
-'The reads of objects in the access log: one row for each object, minute, address and interface. No object keys.';
+'The reads of objects in the access log: one row for each object, minute, address and interface, without object keys.';
 comment on column private.fetches.fetched_at is 'The minute in which the object was read.';
 comment on column private.fetches.is_issued is 'Whether a URL of this object was issued at most 20 minutes before.';
 create index fetches_findings_idx on private.fetches (fetched_at desc, entity_id) where not is_issued;
@@ -21097,9 +21111,9 @@ begin
 end
 $$;
 
--- Writes the audit row, and returns what the access log says about a period, for compliance: whether an imported log
--- covers a part of the period, how many URLs were issued, in how many minutes objects were read, and the newest 100
--- reads without an issued URL.
+-- Writes the audit row, and returns to compliance the report of fetches in a period: whether an imported log covers a
+-- part of the period, how many URLs were issued, in how many minutes objects were read, and the newest 100 reads
+-- without an issued URL.
 create function private.report_fetches(since timestamptz, until timestamptz)
 returns table (
     is_evaluated boolean, first_event_at timestamptz, last_event_at timestamptz, issued_count bigint,
@@ -21164,11 +21178,11 @@ create table private.patient_report_actions (
     constraint patient_report_actions_pkey primary key (action)
 );
 comment on table private.patient_report_actions is
-'The actions that a patient reads about. Only migrations write this table. app/texts has the words of each action.';
+'The actions in the access report. Only migrations write this table. app/texts has the text of each action.';
 comment on column private.patient_report_actions.shown is
-'ALWAYS: the patient reads about the action and about refused attempts. REFUSED: only about refused attempts.';
+'ALWAYS: the report shows the action and refused attempts at it. REFUSED: the report shows only refused attempts.';
 comment on column private.patient_report_actions.is_shown_of_self is
-'Whether the patient also reads about the action if the patient''s own login did it.';
+'Whether the report also shows the action if the patient did it.';
 
 insert into private.patient_report_actions (action, shown, is_shown_of_self)
 values
@@ -21253,10 +21267,10 @@ values
 ('recording.watch', 'REFUSED', false),
 ('transcript.retry', 'REFUSED', false);
 
--- Returns the newest events before (before_at, before_id) that a patient reads about, newest first: at most 101. With a
--- consultation, the events concern this consultation. A call walks through at most 2,000 blocks of the search index,
--- and begins no block after it has found 20,000 events. If it ends before the page is full, the events after
--- `reached_at` are complete, and a last row has only this time. The next page begins there.
+-- Returns at most 101 events of the access report before (before_at, before_id), newest first. With a consultation, the
+-- events concern this consultation. A call reads at most 2,000 blocks of the search index, and reads no further block
+-- once it has found 20,000 events. If the call stops before the page is full, the page has every event after
+-- `reached_at`, and its last row has only `reached_at`. The next page begins at this time.
 --
 -- An event in an open case is hidden until the case is decided. While a suspension of the patient's accounting is in
 -- effect, an event with the purpose LEGAL is hidden. A hidden event leaves no gap, because the next event takes its
@@ -21469,11 +21483,11 @@ exception when invalid_parameter_value then
 end
 $$;
 
--- Returns one page of the report of who looked at a patient's record, newest first, and writes the audit row. One row
--- more than the page shows says that another page follows, and so does a last row with `reached_at`. `local_at` is the
--- time of day in the given time zone. `relation` says how the person who looked relates to the patient. Of the
--- consultations, a row names only those of the patient. The row after the last one has no id. Returns no row at all if
--- the subject of the report does not exist. Raises RG400 (bad_time_zone) and the errors of private.subject_of_report().
+-- Returns one page of the report of who looked at a patient's record, newest first, and writes the audit row. Another
+-- page follows if the result has one row more than the page, or a last row with `reached_at`. `local_at` is the time of
+-- day in the given time zone. `relation` says how the person who looked relates to the patient. Of the consultations, a
+-- row names only those of the patient. The row after the last one has no id. Returns no row at all if the subject of
+-- the report does not exist. Raises RG400 (bad_time_zone) and the errors of private.subject_of_report().
 create function private.read_access_report(
     of_request uuid, of_consultation uuid, before_at timestamptz, before_id uuid, page_size integer, time_zone text,
     with_names boolean, shown_fields text[]
@@ -21540,8 +21554,8 @@ $$;
 
 -- Returns one page of the report of what was recorded of a patient, newest first, and writes the audit row. The page
 -- has the videos that were stored or that began, with the newest certificate of each destroyed one. `is_kept_longer`
--- says that the term is over and the recording is still kept. The row after the last one has no id, and one row more
--- than the page shows says that another page follows. Returns no row at all if the subject of the report does not
+-- says that the term is over and the recording is still kept. The row after the last one has no id. Another page
+-- follows if the result has one row more than the page. Returns no row at all if the subject of the report does not
 -- exist. Raises RG400 (bad_time_zone) and the errors of private.subject_of_report().
 create function private.read_recording_report(
     of_request uuid, of_consultation uuid, before_at timestamptz, before_id uuid, page_size integer, time_zone text,
@@ -21667,11 +21681,11 @@ begin
 end
 $$;
 
--- Moves the next consultations of an approved reassignment to the new doctor: looks at most at 50. The foreign keys
--- change the doctor in all rows of a consultation. Signed notes keep the author in the signed file, and
--- consultations.conducted_by keeps the doctor who held a consultation. Returns whether the worker must call the
--- function again: MORE at once, WAITING later, ENDED never. Before each batch, the function checks again that the
--- reassignment is possible, and marks the proposal as FAILED if not.
+-- Checks the next consultations of an approved reassignment, at most 50, and moves those that can be moved to the new
+-- doctor. The foreign keys change the doctor in all rows of a consultation. The signed file of a note still names its
+-- author, and consultations.conducted_by names the doctor who held the consultation. Returns whether the worker must
+-- call the function again: MORE at once, WAITING later, ENDED never. Before each batch, the function checks again that
+-- the reassignment is possible, and marks the proposal as FAILED if not.
 create function private.reassign_consultations(of_proposal uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -21810,8 +21824,8 @@ create index consultation_labels_patient_idx on private.consultation_labels (pat
 create index consultation_labels_consultation_idx on private.consultation_labels (consultation_id, patient_id);
 create index consultation_labels_changed_by_idx on private.consultation_labels (changed_by);
 
--- The consultations whose labels the running transaction has read. The statement that shows a consultation writes the
--- audit row, and not `label_of`, because one row names a whole page. At the commit, a trigger checks that the row was
+-- The consultations whose labels the running transaction has read. `label_of` itself writes no audit row: the statement
+-- that shows a page of consultations writes one row for the page. At the commit, a trigger checks that the row was
 -- written.
 create table private.shown_labels (
     transaction_id xid8 constraint shown_labels_pkey primary key default pg_current_xact_id(),
@@ -22005,9 +22019,9 @@ for each row when (new.status = 'DESTROYED' and old.status <> 'DESTROYED') execu
 
 -- Evidence packs: what `resguardo evidence` reads for an auditor, and the audit event that records a pack.
 
--- Returns at most 500 rows of a section of an evidence pack after the row (after_at, after_id), oldest first: those of
--- the range of time. Rows have ids, codes, times and digests, and no text that a person has written. A section of an
--- unknown name has no rows.
+-- Returns the next rows of a section of an evidence pack in the range of time: at most 500 rows after the row
+-- (after_at, after_id), oldest first. Rows have ids, codes, times and digests, and no text that a person has written.
+-- An unknown section has no rows.
 create function private.read_evidence(
     section text, since timestamptz, until timestamptz, after_at timestamptz, after_id uuid
 ) returns table (at timestamptz, id uuid, content jsonb)
@@ -22195,7 +22209,7 @@ begin
 end
 $$;
 
--- Returns whether this version has a section, whose rows are those of the table of the same name.
+-- Returns whether this version has a section. Each section has the name of the table that contains its rows.
 create function private.has_evidence(section text) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -22543,7 +22557,7 @@ $$;
 -- 75_webhook_events.sql
 
 -- The events of recordings, transcripts, insights, notes and deletions that are announced to webhook endpoints. Each
--- trigger runs in the transaction that makes the event true.
+-- trigger runs in the transaction that makes the announced change.
 
 -- Announces an event of the type in the first argument, about an entity of the type in the second argument. The column
 -- in the third argument has the id.

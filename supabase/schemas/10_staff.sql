@@ -26,9 +26,9 @@ comment on column resguardo.staff.origin is
 comment on column resguardo.staff.mapped_role is
 'The role that the adopter''s role table gives to a MAPPED member now, even during a suspension. Null if none.';
 comment on column resguardo.staff.role_given_at is
-'When the member got the role last: as a new member, by a change of the role, or by a reinstatement.';
+'When the member last received the role: on creation, on a role change or on a reinstatement.';
 comment on column resguardo.staff.published_name is
-'The name that compliance publishes for the member. The practice shows it, for example to patients. Never in a log.';
+'The name of the member that the practice shows, for example to patients. Compliance sets it. No log contains it.';
 comment on column resguardo.staff.suspended_by is
 'The nil UUID if the adopter''s role table suspended the member. Then only the role table can end the suspension.';
 
@@ -60,7 +60,7 @@ begin
 end
 $$;
 
--- Returns when a person last used their login to a compliance officer.
+-- Returns to a compliance officer the time at which a person last used their login.
 create function private.last_use(of_user uuid) returns timestamptz
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -70,10 +70,10 @@ begin
 end
 $$;
 
--- Returns when a person last used their login with success, or null if they never did: the time of their newest event
--- in the audit log that is ALLOWED, such as a read or a sign-in. Refused attempts are no use. The index of the actor
--- gives the newest events, so no read writes anything for this. If the newest 1,000 events are all refusals, the
--- search of the audit log finds the event.
+-- Returns the time at which a person last used their login, or null if they never did. This is the time of the person's
+-- newest ALLOWED event in the audit log, such as a read or a sign-in. Refused attempts do not count. The function reads
+-- the person's newest 1,000 events from the index on the actor. If all of them are refusals, the function uses the
+-- search index of the audit log.
 create function private.last_use_of(of_user uuid) returns timestamptz
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
@@ -195,8 +195,8 @@ begin
 end
 $$;
 
--- Deletes every session of a person. Returns false if the Supabase project does not permit it. The status of a
--- suspended member alone already denies all access.
+-- Deletes every session of a person. Returns false if the Supabase project does not permit it. A suspended member has
+-- no access even if the sessions still exist.
 create function private.end_sessions_of(person uuid) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -58,17 +58,17 @@ comment on column resguardo.officer_proposals.member_id is 'The member of staff 
 comment on column resguardo.officer_proposals.error is
 'Why the worker could not carry out the proposal (FAILED), or why the proposal ended undecided (WITHDRAWN).';
 comment on column resguardo.officer_proposals.factor_ids is
-'The second factors that the first attempt of the worker found. A later attempt removes no newer factor.';
+'The second factors that the worker found at its first attempt. Later attempts remove only these factors.';
 comment on column resguardo.officer_proposals.moved_count is
-'How many consultations the worker has reassigned so far. Null before it began, as the next counts.';
+'The number of reassigned consultations. This count and the next three are null until the worker begins.';
 comment on column resguardo.officer_proposals.kept_for_consent_count is
-'How many consultations stay, because a participant has not consented to a text that names sharing.';
+'The number of consultations not moved because a participant has not consented to a text that names sharing.';
 comment on column resguardo.officer_proposals.kept_as_sensitive_count is
-'How many consultations stay, because they are sensitive or have psychotherapy notes.';
+'The number of consultations not moved because they are sensitive or have psychotherapy notes.';
 comment on column resguardo.officer_proposals.waiting_count is
-'How many consultations the worker must look at again, because a recording of theirs is not finished.';
+'The number of consultations that the worker must check again because one of their recordings is not finished.';
 comment on column resguardo.officer_proposals.place_at is
-'The time of the last consultation that the worker looked at. With place_id, the next batch continues there.';
+'The time of the last consultation that the worker checked. The next batch begins after (place_at, place_id).';
 create unique index officer_proposals_one_open_key on resguardo.officer_proposals (kind, member_id)
 where status in ('PROPOSED', 'APPROVED');
 create index officer_proposals_member_idx on resguardo.officer_proposals (member_id);
@@ -111,8 +111,8 @@ end
 $$;
 
 -- Returns whether another officer invited the person less than 30 days ago. Such an officer cannot take part in a
--- decision of two officers, because one person could invite a second login of their own. The owner of the database
--- adds officers without this limit.
+-- decision of two officers, because one person could invite a second login of their own. The limit does not apply to
+-- officers whom the database owner added.
 create function private.is_new_officer(person uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -226,8 +226,8 @@ end
 $$;
 
 -- Approves or rejects a proposal, and returns it. Returns no row, and writes the audit row, if the proposal does not
--- exist. A repeated call of the officer who decided the same changes nothing. Only an approval needs a second officer
--- and a recent TOTP code. The member whom the proposal concerns decides nothing. Raises RG403 (totp_stale), RG409
+-- exist. If the same officer repeats the decision, nothing changes. Only an approval needs a second officer and a
+-- recent TOTP code. The member whom the proposal concerns cannot decide it. Raises RG403 (totp_stale), RG409
 -- (proposal_about_you, proposal_decided, proposal_same_officer, proposal_officer_gone, officer_too_new, and the
 -- objections of private.propose).
 create function private.decide_proposal(of_proposal uuid, is_approved boolean, totp_max_age_seconds integer)
@@ -247,7 +247,8 @@ begin
         );
         return;
     end if;
-    -- Suspensions lock the members of staff first, too. Of an approval and a suspension, the later one sees the other.
+    -- A suspension also locks the members of staff first. The second of an approval and a suspension thus sees the
+    -- first.
     perform from resguardo.staff as s
     where s.user_id in (officer, wanted.proposed_by, wanted.member_id, wanted.recipient_id)
     order by s.user_id for no key update;
@@ -292,8 +293,8 @@ begin
 end
 $$;
 
--- Withdraws the open proposals that a member made who has lost their access, and the reinstatement of a member who is
--- suspended again. The worker finds an approved reinstatement withdrawn, and bans the member.
+-- Withdraws the open proposals of an officer who has lost access, and the reinstatements of a member who is suspended
+-- again. If an approved reinstatement is withdrawn before the worker carries it out, the worker bans the member.
 create function private.withdraw_proposals_of(member uuid) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -364,8 +365,8 @@ begin
 end
 $$;
 
--- Stores which second factors a proposal removes. The first attempt decides, so that no attempt removes a factor that
--- the person has enrolled since.
+-- Stores which second factors a proposal removes. Only the first attempt stores them, so no later attempt removes a
+-- factor that the person has enrolled since.
 create function private.keep_factors_to_remove(of_proposal uuid, of_factors uuid[]) returns uuid[]
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -377,7 +378,7 @@ end
 $$;
 
 -- Ends the sessions of the person whose second factors were removed, and marks the proposal as DONE. If `failure` is
--- given, or the Supabase project does not let us end sessions, the proposal is FAILED.
+-- given, or the Supabase project does not permit the deletion of sessions, the proposal is FAILED.
 create function private.finish_second_factor_reset(of_proposal uuid, failure text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

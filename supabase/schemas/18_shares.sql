@@ -1,5 +1,6 @@
--- Shares of consultations with colleagues, and the two functions by which policies decide what a clinician sees of
--- another doctor's consultation: by a share (this file), or by an emergency access (19_emergency_access.sql).
+-- Shares of consultations with colleagues, and the functions with which policies find the consultations of other
+-- doctors that a clinician sees. A clinician sees such a consultation by a share (this file) or by an emergency access
+-- (19_emergency_access.sql).
 
 create table resguardo.shares (
     id uuid primary key default gen_random_uuid(),
@@ -37,7 +38,7 @@ comment on column resguardo.shares.may_write_notes is
 comment on column resguardo.shares.ends_at is 'The end of the term. From then on the share gives no access.';
 comment on column resguardo.shares.ended_at is 'When the share ended before its term; null if it did not.';
 comment on column resguardo.shares.ended_by is
-'The person whose action ended the share: the doctor, the colleague, or who withdrew a consent.';
+'The person who ended the share, such as the doctor, the colleague or the participant who withdrew a consent.';
 create index shares_consultation_idx
 on resguardo.shares (consultation_id, doctor_id, patient_id, began_at desc, id desc);
 create index shares_doctor_idx on resguardo.shares (doctor_id);
@@ -77,7 +78,7 @@ create index sharing_authorizations_patient_idx on resguardo.sharing_authorizati
 create index sharing_authorizations_colleague_idx on resguardo.sharing_authorizations (colleague_id);
 create index sharing_authorizations_recorded_by_idx on resguardo.sharing_authorizations (recorded_by);
 
--- Returns the versions of the consent text that name shares and emergency access. A test holds them equal to
+-- Returns the versions of the consent text that name shares and emergency access. A test checks that the list equals
 -- `ABOUT_SHARING` in app/consents/texts.py.
 create function private.texts_about_sharing() returns text[]
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -156,8 +157,8 @@ begin
 end
 $$;
 
--- Law 3: returns whether the caller, a clinician, sees a row of this doctor and consultation. The functions that bypass
--- the policies call it where the policies of the row's table show shared rows. Raises the same errors as
+-- Law 3: returns whether the caller, a clinician, sees a row of this doctor and consultation. A function that bypasses
+-- the policies calls this function if the policies of the row's table show shared rows. Raises the same errors as
 -- private.doctor().
 create function private.sees_consultation(of_doctor uuid, of_consultation uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -169,8 +170,8 @@ begin
 end
 $$;
 
--- Law 3: returns whether the caller, a clinician, may read and write session notes of this doctor and consultation: the
--- doctor may, and a colleague whose share permits it. An emergency access never permits it.
+-- Law 3: returns whether the caller, a clinician, may read and write session notes of this doctor and consultation. The
+-- doctor may, and a colleague may if the share permits it. An emergency access never permits it.
 create function private.may_write_session_notes(of_doctor uuid, of_consultation uuid) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -186,7 +187,7 @@ begin
 end
 $$;
 
--- Returns when the access of the caller to a consultation of another doctor ends, so that no URL is valid for longer.
+-- Returns the time at which the caller's access to another doctor's consultation ends. No URL may be valid after it.
 -- Returns infinity for the doctor of the consultation, and null if the caller does not see it.
 create function private.access_ends_at(of_consultation uuid) returns timestamptz
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -245,10 +246,11 @@ begin
 end
 $$;
 
--- Returns the basis of a clinician's audit row that names these consultations: `emergency` if the clinician sees any
--- of them only by an emergency access, else `shared` if the clinician sees any of them only by a share, else
--- `treating_clinician`. The function does not check the session, because the row of a refusal is written without one.
--- Most clinicians have neither a share nor an emergency access, so it looks for one first.
+-- Returns the basis of a clinician's audit row that names these consultations: `emergency` if the clinician sees any of
+-- them only by an emergency access, else `shared` if the clinician sees any of them only by a share, else
+-- `treating_clinician`. The function does not check the session, because a refused call may have no valid session and
+-- still needs its audit row. The function first checks whether the clinician has any share or emergency access, because
+-- most clinicians have none.
 create function private.basis_of_clinician(clinician uuid, consultations uuid[]) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -276,8 +278,8 @@ begin
 end
 $$;
 
--- Ends the open shares of a consultation, or only those with one colleague, and writes one audit row about them. The
--- subscriptions to the consultation read again, and those of the colleagues end.
+-- Ends the open shares of a consultation, or only those with one colleague, and writes one audit row about them. Each
+-- subscription to the consultation reads it again, and the subscriptions of the colleagues end.
 create function private.end_shares(of_consultation uuid, of_colleague uuid, why text) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -309,9 +311,9 @@ begin
 end
 $$;
 
--- Law 6: a share lasts only as long as everyone's consent. When a consent changes, or another participant must consent,
--- the function ends the shares of the consultation if they lack a consent. Its name comes after that of
--- consents_guard, which locks the consultation.
+-- Law 6: a share lasts only while every required participant consents. When a consent changes or a further participant
+-- must consent, the function ends the shares of the consultation if a consent is missing. The name of the trigger sorts
+-- after consents_guard, so the trigger runs after consents_guard has locked the consultation.
 create function private.recheck_shares() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -332,8 +334,8 @@ for each row execute function private.recheck_shares();
 create trigger participants_recheck_shares after insert or update of joined_at on resguardo.participants
 for each row execute function private.recheck_shares();
 
--- Ends what a member of staff sees of other doctors' patients when the member is suspended or gets another role. A
--- reinstatement does not restore it.
+-- Ends the shares with a member of staff and the member's emergency accesses when the member is suspended or gets
+-- another role. A reinstatement does not restore them.
 create function private.end_access_of_member() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -349,10 +351,11 @@ create trigger staff_end_access after update of status, role on resguardo.staff
 for each row when (new.status = 'suspended' or new.role <> old.role) execute function private.end_access_of_member();
 
 -- Shares the caller's own consultation with a colleague, and returns the id of the share. Returns null, and writes an
--- audit row, if the consultation belongs to another doctor or does not exist. The statement that shows the share writes
--- the audit row otherwise. The function locks the colleague and the consultation, so that neither the colleague's
--- suspension nor a withdrawal of consent can miss the share. Raises RG409 (colleague_not_found, colleague_suspended,
--- shared_with_oneself, shared_already, share_term, share_consent, share_not_authorized, too_many_shares).
+-- audit row, if the consultation belongs to another doctor or does not exist. Otherwise, the statement that shows the
+-- share writes the audit row. The function locks the colleague and the consultation, so that a concurrent suspension of
+-- the colleague or withdrawal of a consent also ends the new share. Raises RG409 (colleague_not_found,
+-- colleague_suspended, shared_with_oneself, shared_already, share_term, share_consent, share_not_authorized,
+-- too_many_shares).
 create function private.share_consultation(
     of_consultation uuid, of_colleague uuid, of_purpose text, with_notes boolean, until timestamptz
 ) returns uuid

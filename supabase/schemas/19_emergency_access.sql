@@ -21,15 +21,15 @@ alter table resguardo.emergency_accesses enable row level security;
 comment on column resguardo.emergency_accesses.ends_at is
 'The end of the access by the database''s clock, at most one hour after it began.';
 comment on column resguardo.emergency_accesses.seen_at is
-'The latest time at which the access was used. While the database''s clock is before this time, it gives no access.';
+'When the clinician last used the access. The access is not valid while the database''s clock is before this time.';
 comment on column resguardo.emergency_accesses.ended_at is
-'When the clinician''s suspension ended the access before its term; null if nothing did.';
+'When the access ended before its term because the clinician was suspended or got another role. Null otherwise.';
 create index emergency_accesses_patient_idx on resguardo.emergency_accesses (patient_id);
 create index emergency_accesses_clinician_idx on resguardo.emergency_accesses (clinician_id, ends_at);
 create index emergency_accesses_began_idx on resguardo.emergency_accesses (began_at desc, id desc);
 
--- Returns the patients whom a clinician may see now in an emergency. A clock that jumps back does not prolong an
--- access: it gives no access while the clock is before the time of its last use.
+-- Returns the patients whom a clinician may see now in an emergency. An access is not valid while the clock is before
+-- the time of the access's last use, so a clock that jumps back does not prolong it.
 create function private.patients_in_emergency(clinician uuid) returns uuid[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -64,8 +64,8 @@ begin
 end
 $$;
 
--- Stores that a clinician has used an emergency access to these patients. A clock that jumps back later gives no access
--- until it has passed this time again.
+-- Stores the current time as the last use of a clinician's emergency access to these patients. If the clock then jumps
+-- back, the access is not valid until the clock has passed this time again.
 create function private.note_emergency_use(clinician uuid, patients uuid[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -96,7 +96,7 @@ begin
     perform private.require_recent_totp(300);
     perform private.use_quota(doctor, 'emergencies');
     perform from resguardo.staff as s where s.user_id = doctor for no key update;
-    doctor := private.doctor();  -- checked again under the lock, because a suspension may have ended meanwhile
+    doctor := private.doctor();  -- checked again under the lock because the doctor may have been suspended
     moment := private.now();
     patient := (select p.id from resguardo.patients as p where p.external_id = of_external_id);
     if patient is null then

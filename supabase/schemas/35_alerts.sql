@@ -23,7 +23,8 @@ create unique index alerts_open_key on resguardo.alerts (kind, key) where closed
 create index alerts_opened_idx on resguardo.alerts (opened_at desc, id desc);
 create index alerts_kind_status_idx on resguardo.alerts (kind, status, opened_at desc, id desc);
 
--- Returns a key without characters that could be text of a person: every other character becomes a hyphen.
+-- Returns the key with a hyphen in place of each character that ids, years and names of rules do not have, and at most
+-- 200 characters of it.
 create function private.alert_key(given text) returns text
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -32,9 +33,9 @@ begin
 end
 $$;
 
--- Opens the alert of this kind and key, or, if it is open already, stores that its cause was found again, and with
--- which ids. Returns the id of the alert, and whether the call opened it. The transaction that opens an alert also
--- queues its webhook event.
+-- Opens the alert of this kind and key. If the alert is already open, stores the time and the ids of the new finding.
+-- Returns the id of the alert, and whether the call opened it. The transaction that opens an alert also queues its
+-- webhook event.
 create function private.store_alert(kind text, key text, entity_type text, ids uuid[])
 returns table (alert_id uuid, is_new boolean)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -83,9 +84,9 @@ begin
 end
 $$;
 
--- Opens an alert of this kind for each finding (key, entity_type, ids), and closes all other alerts of this kind. The
--- first 20 findings get an alert each, those of open alerts before others, and the rest share the alert with the key
--- 'more'. Returns the keys of the alerts that the call opened or closed.
+-- Opens an alert of this kind for each finding (key, entity_type, ids), and closes all other alerts of this kind. At
+-- most 20 findings get an alert of their own, first those that already have one. All other findings share the alert
+-- with the key 'more'. Returns the keys of the alerts that the call opened or closed.
 create function private.replace_alerts(kind text, findings jsonb) returns table (key text, is_over boolean)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -157,7 +158,7 @@ begin
 end
 $$;
 
--- Returns how many alerts of each kind are open, and since when the oldest of them is open.
+-- Returns how many alerts of each kind are open, and when the oldest of them was opened.
 create function private.count_open_alerts() returns table (kind text, open_count bigint, opened_at timestamptz)
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -170,7 +171,7 @@ end
 $$;
 
 -- Returns the present causes of the alerts of one kind that the stored rows show, at most 1000. An event, such as the
--- stop of a stray egress, counts as a cause for a time after it happened.
+-- stop of a stray egress, counts as a cause for a limited time after it happened.
 create function private.find_alert_causes(of_kind text) returns table (key text, entity_type text, ids uuid[])
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -316,9 +317,9 @@ begin
 end
 $$;
 
--- Opens and closes the alerts of one kind by the causes that private.find_alert_causes finds. Returns the keys of the
--- alerts that the call opened or closed. No stored row shows whether a transcript is still unreadable, or whether a
--- bucket still contradicts the audit log. These alerts close a day after their cause was last found.
+-- Opens and closes the alerts of one kind so that they match the causes that private.find_alert_causes returns. Returns
+-- the keys of the alerts that the call opened or closed. No stored row shows whether a transcript is still unreadable,
+-- or whether a bucket still contradicts the audit log. These alerts close a day after their cause was last found.
 create function private.evaluate_alerts(of_kind text) returns table (key text, is_over boolean)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

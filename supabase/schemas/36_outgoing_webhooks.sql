@@ -14,7 +14,7 @@ create table private.webhook_endpoints (
 comment on table private.webhook_endpoints is
 'The endpoints in the settings of the worker that started last, without their URLs and secrets.';
 comment on column private.webhook_endpoints.url_digest is
-'The SHA-256 of the URL, in hex. An endpoint with another URL than before is not disabled any more.';
+'The SHA-256 of the URL, in hex. A disabled endpoint is enabled again if its URL changes.';
 comment on column private.webhook_endpoints.disabled_at is
 'When the endpoint answered 410 Gone. The worker sends nothing to it until an officer asks for a redelivery.';
 comment on column private.webhook_endpoints.failing_since is 'The first failed attempt since the last delivered one.';
@@ -65,9 +65,9 @@ alter table resguardo.webhook_deliveries enable row level security;
 comment on column resguardo.webhook_deliveries.message_id is
 'The `webhook-id` of the message. It is the same for all endpoints and all attempts.';
 comment on column resguardo.webhook_deliveries.attempts_left is
-'How many further attempts may fail until the delivery is FAILED. A redelivery sets it to 10 again.';
+'The number of attempts that may still fail before the delivery is FAILED. A redelivery resets it to 10.';
 comment on column resguardo.webhook_deliveries.give_up_at is
-'When the delivery becomes FAILED although attempts are left. A redelivery sets it to 7 days later again.';
+'When the delivery becomes FAILED even if attempts are left. A redelivery sets it to 7 days after the call.';
 comment on column resguardo.webhook_deliveries.status_code is 'The HTTP status of the last answer.';
 comment on column resguardo.webhook_deliveries.error is 'Why the last attempt failed.';
 comment on column resguardo.webhook_deliveries.created_at is 'When the event happened.';
@@ -91,8 +91,8 @@ alter table resguardo.webhook_attempts enable row level security;
 comment on column resguardo.webhook_attempts.duration_ms is
 'The duration of the attempt. Null if the attempt is running, or if the worker ended during the attempt.';
 
--- Queues the message about an event for each endpoint that receives this type of event. The caller makes the event true
--- in the same transaction. The message has at most the first 100 ids.
+-- Queues the message about an event for each endpoint that receives this type of event. The caller makes the announced
+-- change in the same transaction. The message contains at most the first 100 ids.
 create function private.announce(event_type text, entity_type text, ids uuid[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -151,9 +151,10 @@ begin
 end
 $$;
 
--- Begins an attempt at each of at most `most` deliveries that are due at an endpoint, and returns these deliveries. An
--- endpoint that failed last gets one delivery only. If the worker ends during an attempt, the delivery is due again
--- after 2 minutes. A due time more than 2 days ahead shows that the database's clock was wrong, and counts as past.
+-- Begins an attempt at each of at most `most` deliveries that are due at an endpoint, and returns these deliveries. If
+-- the last attempt at the endpoint failed, the function returns at most one delivery. If the worker ends during an
+-- attempt, the delivery is due again after 2 minutes. A due time more than 2 days ahead shows that the database's clock
+-- was wrong, and counts as past.
 create function private.claim_webhook_deliveries(of_endpoint text, most integer)
 returns table (
     delivery_id uuid, attempt integer, message_id uuid, event_type text, entity_type text, entity_ids uuid[],
@@ -211,10 +212,11 @@ end
 $$;
 
 -- Stores the result of an attempt. `why` is null if the endpoint has accepted the message. `is_overloaded` says that
--- the endpoint did not answer, or asked for a pause: then nothing is sent to it for some seconds, at most 5 minutes, or
--- for the time that it asked for, at most a day. An alert opens if the endpoint has failed for an hour, has answered
--- 410 Gone, or has used up the attempts of a delivery. The next delivered message closes the alert. Returns the status
--- of the delivery, or null if another attempt has begun since.
+-- the endpoint did not answer or asked for a pause. The worker then sends nothing to the endpoint during a pause, which
+-- grows with each failure from 5 seconds to at most 5 minutes. If the endpoint asked for a longer pause, the pause is
+-- as long as the endpoint asked for, and at most a day. An alert opens if the endpoint has failed for an hour, has
+-- answered 410 Gone, or has used up the attempts of a delivery. The next delivered message closes the alert. Returns
+-- the status of the delivery, or null if another attempt has begun since.
 create function private.settle_webhook_attempt(
     of_delivery uuid, of_attempt integer, took_ms integer, code integer, why text, is_overloaded boolean,
     asked_pause_seconds integer
@@ -278,8 +280,8 @@ end
 $$;
 
 -- Asks the worker to send a message to its endpoint again, and returns the delivery. The message has the same
--- `webhook-id`. A disabled endpoint is enabled by this. A PENDING delivery becomes due now. Returns null, and writes
--- the audit row, if the delivery does not exist. Raises RG409 (endpoint_removed).
+-- `webhook-id`. The call enables a disabled endpoint. A PENDING delivery becomes due now. Returns null, and writes the
+-- audit row, if the delivery does not exist. Raises RG409 (endpoint_removed).
 create function private.redeliver_webhook(of_delivery uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -317,8 +319,8 @@ begin
 end
 $$;
 
--- Ends at most 1,000 deliveries that are not delivered after 7 days, or whose endpoint was removed from the
--- settings. Deletes at most 1,000 deliveries that ended more than 90 days ago. Returns how many it changed.
+-- Ends at most 1,000 deliveries that are not delivered after 7 days, or whose endpoint was removed from the settings.
+-- Deletes at most 1,000 deliveries that ended more than 90 days ago. Returns the number of changed deliveries.
 create function private.clear_webhook_deliveries() returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -42,15 +42,15 @@ create table resguardo.review_cases (
 );
 alter table resguardo.review_cases enable row level security;
 comment on column resguardo.review_cases.case_key is
-'What the rule groups its hits by, such as the subject and the day. A rule has at most one OPEN case for each key.';
+'The key by which the rule groups its hits, such as the subject and the day. A rule has at most one OPEN case per key.';
 comment on column resguardo.review_cases.subject_id is
-'The member of staff whose activity the case is about. Null if the case is about nobody of the staff.';
+'The member of staff whose activity the case is about. Null if the case is not about a member.';
 comment on column resguardo.review_cases.event_count is
 'How many events the case is about. The first 1,000 of them are in resguardo.review_case_events.';
 comment on column resguardo.review_cases.has_more_patients is
-'Whether the events concern further patients or consultations, for which the arrays have no room.';
+'Whether the events concern more patients or consultations than the arrays list.';
 comment on column resguardo.review_cases.disposition_text is
-'What the officer found. Only compliance officers read it, and each read writes an audit row.';
+'The finding of the officer. Only compliance officers can read it, and each read writes an audit row.';
 create unique index review_cases_one_open_key on resguardo.review_cases (rule, case_key) where status = 'OPEN';
 create index review_cases_key_idx on resguardo.review_cases (rule, case_key, opened_at desc, id desc);
 create index review_cases_opened_idx on resguardo.review_cases (opened_at desc, id desc);
@@ -82,7 +82,7 @@ begin
 end
 $$;
 
--- Returns at most 1,000 different ids of two arrays: those of `known`, and then those of `more`.
+-- Returns at most 1,000 distinct ids of two arrays: first those of `known`, and then those of `more`.
 create function private.join_ids(known uuid[], more uuid[]) returns uuid[]
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -99,8 +99,8 @@ end
 $$;
 
 -- Adds events, patients and consultations to a case, which the caller has locked. An event that the case lists is not
--- added again. The case counts each event of `event_ids` for which its list has no room. It never counts an event of
--- `context_ids` that it does not list. An event that the audit log lacks is left out.
+-- added again. If the list of the case is full, the function only counts the further events of `event_ids`, and ignores
+-- those of `context_ids`. The function also ignores ids of events that the audit log does not contain.
 create function private.add_to_case(
     of_case uuid, more_patients uuid[], more_consultations uuid[], event_ids uuid[], context_ids uuid[]
 ) returns void
@@ -151,9 +151,10 @@ end
 $$;
 
 -- Opens a case, or adds to the open case with the same rule and key, and returns its id. If the newest case with the
--- rule and key is decided, a new case is opened for those of the events that no such case lists. If there are none, the
--- function changes nothing and returns the decided case. `subject` is the member of staff whose activity the case is
--- about, or null. `context_ids` are events that the case lists if it has room, and never counts otherwise.
+-- rule and key is DECIDED, the function opens a new case for the events that no case with this rule and key lists. If
+-- such cases list all the events, the function changes nothing and returns the decided case. `subject` is the member of
+-- staff whose activity the case is about, or null. `context_ids` are events that the case lists if it has room, and
+-- never counts otherwise.
 create function private.open_case_with_context(
     of_rule text, subject uuid, of_patients uuid[], of_consultations uuid[], event_ids uuid[], context_ids uuid[],
     of_key text
@@ -330,8 +331,8 @@ begin
 end
 $$;
 
--- Returns what an event of a case says, to an officer who may see the case. Of the patients and consultations of the
--- event, the function returns those that the case names first, at most 100.
+-- Returns an event of a case to an officer who may see the case. The returned patients and consultations of the event
+-- are those among the first 100 patients and the first 100 consultations of the case.
 create function private.read_case_event(of_case uuid, of_event uuid, event_recorded_at timestamptz)
 returns table (
     occurred_at timestamptz, actor_id uuid, action text, outcome text, reason text, basis text, address text,

@@ -3,7 +3,7 @@
 --
 -- The evaluation reads the leaves of the audit log in the order in which they were sealed. An event that was committed
 -- late is sealed late, so the evaluation reads each event exactly once, whatever its time is. One transaction reads a
--- batch, opens the cases and moves the position on, so a batch takes effect entirely or not at all.
+-- batch, opens the cases and advances the position, so a batch takes effect entirely or not at all.
 
 create table resguardo.review_policies (
     id integer generated always as identity constraint review_policies_pkey primary key,
@@ -22,7 +22,7 @@ create table resguardo.review_policies (
 );
 alter table resguardo.review_policies enable row level security;
 comment on table resguardo.review_policies is
-'Versions of policies/review.toml. Two officers must approve each version, because an officer may be a subject.';
+'Versions of policies/review.toml. Two officers must approve each version, because a rule may match an officer.';
 create unique index review_policies_one_active_key on resguardo.review_policies (status) where status = 'ACTIVE';
 
 create table private.review_approvals (
@@ -78,14 +78,15 @@ create table private.related_imports (
     imported_at timestamptz not null default private.now()
 );
 comment on table private.related_imports is
-'The relations that the practice has imported, also without any pair. Without an import, a rule is not evaluated.';
+'The imported relations, with or without pairs. A rule that needs a relation is not evaluated before its import.';
 
 create type private.review_hit as (
     actor_id uuid, event_id uuid, happened_at timestamptz, patient_ids uuid[], consultation_ids uuid[], -- noqa: LT01
     is_context boolean
 );
 
--- Returns when an event happened: the time of the service that reported it, if that time is plausible.
+-- Returns the time of an event: the time that the reporting service gave, or the time of the record if the service gave
+-- none or an implausible one.
 create function private.event_time(event audit.events) returns timestamptz
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -98,8 +99,8 @@ begin
 end
 $$;
 
--- Returns whether a member of staff accessed patients' data. The work with review cases and with the audit log itself
--- does not count.
+-- Returns whether a member of staff accessed patients' data. Work with review cases and with the audit log does not
+-- count.
 create function private.is_patient_access(event audit.events) returns boolean
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -139,8 +140,8 @@ end
 $$;
 
 -- Returns the hits of a rule about at least `count` events of one person within `minutes` minutes. For each person and
--- day with a new event, the function reads the events around it, also those that were recorded earlier or later.
--- Events outside the batch are context, at most 1,000.
+-- day with a new event, the function reads all events around the new event, whether they are in the batch or not. At
+-- most 1,000 events outside the batch are context.
 create function private.find_bursts(of_rule text, settings jsonb, batch audit.events[]) returns setof private.review_hit
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -186,9 +187,9 @@ begin
 end
 $$;
 
--- Returns the hits of the rule about volume: a person accessed at least `minimum` patients in a day, and `factor`
--- times as many as on an average day of the `baseline_days` days before it on which the person accessed any. The first
--- 100 earlier events of the day are context.
+-- Returns the hits of the rule about volume: a person accessed at least `minimum` patients in a day, and at least
+-- `factor` times the person's average. The average is over those of the `baseline_days` days before on which the person
+-- accessed a patient. The first 100 earlier events of the day are context.
 create function private.find_volume(settings jsonb, zone text, batch audit.events[]) returns setof private.review_hit
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -242,9 +243,10 @@ begin
 end
 $$;
 
--- Returns the hits of a rule about what a person does soon after a change: access to patients' data after a change of
--- the role, or a download after the enrolment of a second factor. The change can be read before or after the events
--- that follow it, because it can be committed late. The function reads at most 1,000 earlier events for each change.
+-- Returns the hits of a rule about the activity of a person soon after a change: access to patients' data after a
+-- change of the role, or a download after the enrolment of a second factor. The change can be read before or after the
+-- events that follow it, because it can be committed late. The function reads at most 1,000 earlier events for each
+-- change.
 create function private.find_after_change(of_rule text, settings jsonb, batch audit.events[])
 returns setof private.review_hit
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
@@ -387,8 +389,9 @@ begin
 end
 $$;
 
--- Opens the cases of the hits of a rule: one for each person and day. The accesses of an emergency access join the case
--- that its start has opened. A person who is no member of staff is the subject of no case.
+-- Opens the cases of the hits of a rule: one for each person and day. Hits about the use of an emergency access are
+-- added to the case that the start of the emergency access opened. If the person is not a member of staff, the case has
+-- no subject.
 create function private.open_cases_of(of_rule text, zone text, hits private.review_hit[]) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -174,13 +174,13 @@ begin
 end
 $$;
 
--- Writes the audit row, and returns the transcript of a recording: to read it, of a recording that the caller sees by
--- the policies, and otherwise only of the doctor's own recording. The audit row names the recording and
--- the entities in `shown`, which the calling statement has read. The function locks the transcript if the doctor's
--- action changes it. For `transcript.retry` the function writes no audit row if it finds the transcript, because the
--- statement that shows the retried recording writes the row. Returns null if the recording belongs to a different
--- doctor, does not exist or has no transcript, so the caller cannot tell these cases apart. Raises RG409
--- (recording_deleted).
+-- Writes the audit row, and returns the transcript of a recording. To read the transcript, the caller must see the
+-- recording under the policies. For every other action, the caller must be the doctor of the recording. The audit row
+-- names the recording and the entities in `shown`, which the calling statement has read. The function locks the
+-- transcript if the doctor's action changes it. For `transcript.retry` the function writes no audit row if it finds the
+-- transcript, because the statement that shows the retried recording writes the row. Returns null if the recording
+-- belongs to a different doctor, does not exist or has no transcript, so the caller cannot tell these cases apart.
+-- Raises RG409 (recording_deleted).
 create function private.find_transcript(
     of_action text, of_recording uuid, shown jsonb, of_fields text[], is_locked boolean
 ) returns resguardo.transcripts
@@ -219,10 +219,10 @@ begin
 end
 $$;
 
--- Returns the id and the encrypted transcript text of a recording (private.find_transcript says of which), the
--- recording's data key, and every correction. Before that, writes the audit row, which also names the entities in
--- `shown` and the fields in `of_fields`: what the statement that calls this function reads besides the text. Raises
--- RG409 (recording_being_deleted) if the deletion of the recording was requested. The call counts as a page against the
+-- Returns the id and the encrypted transcript text of a recording, the recording's data key, and every correction.
+-- private.find_transcript checks the caller's right. The function first writes the audit row, which also names the
+-- entities in `shown` and the fields in `of_fields`, which the calling statement reads besides the text. Raises RG409
+-- (recording_being_deleted) if the deletion of the recording was requested. The call counts as a page against the
 -- caller's quota, and `transcript.ask` as a question.
 create function private.open_transcript(of_action text, of_recording uuid, shown jsonb, of_fields text[])
 returns table (

@@ -120,13 +120,13 @@ for each row when (
     (old.status, old.error, old.attempt, old.part_count, old.parts_done, old.is_refreshed, old.dismissed_count)
 ) execute function private.announce_change();
 
--- Writes the audit row, and returns the insights into a recording: to read them, into a recording that the caller sees
--- by the policies, and otherwise only into the doctor's own recording. The audit row names the recording and
--- the entities in `shown`, which the calling statement has read. The function locks the insights if the doctor's
--- action changes them. For `insights.retry` and `insights.refresh` the function writes no audit row if it finds the
--- insights, because the statement that shows the recording writes the row. Returns null if the recording belongs to a
--- different doctor, does not exist or has no insights, so the caller cannot tell these cases apart. Raises RG409
--- (recording_deleted).
+-- Writes the audit row, and returns the insights into a recording. To read the insights, the caller must see the
+-- recording under the policies. For every other action, the caller must be the doctor of the recording. The audit row
+-- names the recording and the entities in `shown`, which the calling statement has read. The function locks the
+-- insights if the doctor's action changes them. For `insights.retry` and `insights.refresh` the function writes no
+-- audit row if it finds the insights, because the statement that shows the recording writes the row. Returns null if
+-- the recording belongs to a different doctor, does not exist or has no insights, so the caller cannot tell these cases
+-- apart. Raises RG409 (recording_deleted).
 create function private.find_insights(
     of_action text, of_recording uuid, shown jsonb, of_fields text[], is_locked boolean
 ) returns resguardo.insights
@@ -165,9 +165,9 @@ begin
 end
 $$;
 
--- Returns the encrypted insights into a recording (private.find_insights says into which), the recording's data key,
--- and the numbers of the dismissed lines. Before that, writes the audit row, which also names the entities in `shown`
--- and the fields in `of_fields`: what the statement that calls this function reads besides the text. Returns no row
+-- Returns the encrypted insights into a recording, the recording's data key, and the numbers of the dismissed lines.
+-- private.find_insights checks the caller's right. The function first writes the audit row, which also names the
+-- entities in `shown` and the fields in `of_fields`, which the calling statement reads besides the text. Returns no row
 -- unless the insights are READY or STALE. Raises RG409 (recording_being_deleted) if the deletion of the recording was
 -- requested.
 create function private.open_insights(of_action text, of_recording uuid, shown jsonb, of_fields text[])

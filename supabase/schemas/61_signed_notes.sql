@@ -233,11 +233,11 @@ begin
 end
 $$;
 
--- Writes the audit row, and returns the versions of those signed notes in `shown` that the caller sees,
--- oldest version first, with their ciphertexts and the data key of the patient. `asked` is the recording or the
--- patient by which the doctor asked, or null for all notes. `is_logged` says whether the audit log has the hash of
--- the version. A destroyed note has no ciphertext and no key. Raises RG409 (signed_note_shared) if the caller asks for
--- the PDF or a signed file of another doctor's note, because a share and an emergency access show and never download.
+-- Writes the audit row, and returns the versions of those signed notes in `shown` that the caller sees, oldest version
+-- first, with their ciphertexts and the data key of the patient. `asked` is the recording or the patient by which the
+-- doctor asked, or null for all notes. `is_logged` says whether the audit log has the hash of the version. A destroyed
+-- note has no ciphertext and no key. Raises RG409 (signed_note_shared) if the caller asks for the PDF or a signed file
+-- of another doctor's note, because a share or an emergency access never permits a download.
 create function private.read_signed_notes(asked_type text, asked uuid, shown jsonb, of_fields text[])
 returns table (
     note_id uuid, status text, patient_id uuid, consultation_id uuid, recording_id uuid, version integer,

@@ -62,9 +62,9 @@ comment on column resguardo.breach_assessments.subject_id is
 comment on column resguardo.breach_assessments.filter is
 'The filter of the events of the incident. Null if a review case lists all its events.';
 comment on column resguardo.breach_assessments.count_until is
-'The affected patients are those of events before this time.';
+'The assessment covers only events before this time.';
 comment on column resguardo.breach_assessments.count_before_at is
-'With count_before_id: the worker has read the events from count_until back to this one.';
+'With count_before_id, the oldest event that the worker has read. The worker reads back from count_until.';
 comment on column resguardo.breach_assessments.discovered_on is
 'The first day in UTC on which anybody but the subject knew of the incident, or should have known (164.404(a)(2)).';
 comment on column resguardo.breach_assessments.due_on is
@@ -75,9 +75,9 @@ comment on column resguardo.breach_assessments.delayed_until is
 'Law enforcement has asked that no notice is sent before this day (164.412).';
 comment on column resguardo.breach_assessments.late_reason is 'Why the decision came after the deadline.';
 comment on column resguardo.breach_assessments.residents is
-'How many affected patients live in each state or jurisdiction. Null: all may live in the same one.';
+'How many affected patients live in each state or jurisdiction. If null, all may live in the same one.';
 comment on column resguardo.breach_assessments.document is
-'What was decided, as JSON with ids and digests. Its SHA-256 is the digest of the audit event breach.seal.';
+'The decision, as JSON with ids and digests. Its SHA-256 is the digest of the audit event breach.seal.';
 create index breach_assessments_created_idx on resguardo.breach_assessments (created_at desc, id desc);
 create index breach_assessments_status_idx on resguardo.breach_assessments (status, created_at desc, id desc);
 create index breach_assessments_next_due_idx on resguardo.breach_assessments (next_due_on) where status <> 'CLOSED';
@@ -555,7 +555,7 @@ begin
 end
 $$;
 
--- Returns what an officer decides on an assessment, as JSON with ids, counts and digests, and without any rationale.
+-- Returns the decision of an officer on an assessment, as JSON with ids, counts and digests, and without any rationale.
 create function private.breach_document(
     assessed resguardo.breach_assessments, of_decision text, residents_of jsonb, reason text, officer uuid,
     moment timestamptz
@@ -581,11 +581,11 @@ begin
 end
 $$;
 
--- Decides on an assessment, once, and seals the decision: the audit event breach.seal has the digest of a document with
--- what was decided. A breach then needs its notices, and every other decision closes the assessment. A repeated call of
--- the same officer with the same decision changes nothing. Returns the id, or null. After the deadline, a decision must
--- state why it is late. Raises RG409 (breach_decided, breach_not_counted, breach_factors_missing,
--- breach_clock_run_out, breach_residents_differ).
+-- Decides on an assessment, once, and seals the decision: the audit event breach.seal has the digest of the document of
+-- the decision. A breach then needs its notices, and every other decision closes the assessment. A repeated call of the
+-- same officer with the same decision changes nothing. Returns the id, or null. After the deadline, a decision must
+-- state why it is late. Raises RG409 (breach_decided, breach_not_counted, breach_factors_missing, breach_clock_run_out,
+-- breach_residents_differ).
 create function private.decide_breach(of_assessment uuid, of_decision text, residents_of jsonb, reason text)
 returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp

@@ -27,7 +27,7 @@ alter table resguardo.attestations enable row level security;
 comment on column resguardo.attestations.salt is
 'Random bytes in front of the note in its digest, so that nobody can guess the note from the digest.';
 comment on column resguardo.attestations.document is
-'What the officer attests, as JSON with ids, counts and digests. Its SHA-256 is the digest of attestation.seal.';
+'The attested content, as JSON with ids, counts and digests. Its SHA-256 is the digest of attestation.seal.';
 comment on column resguardo.attestations.event_id is 'The audit event attestation.seal.';
 create index attestations_created_idx on resguardo.attestations (created_at desc, id desc);
 create index attestations_attested_by_idx on resguardo.attestations (attested_by);
@@ -54,7 +54,7 @@ exception when sqlstate 'RG400' then
 end
 $$;
 
--- Returns what the database counts about a month for its attestation.
+-- Returns the counts of a month for its attestation.
 create function private.count_month(of_month date) returns jsonb
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -87,9 +87,9 @@ begin
 end
 $$;
 
--- Attests the review of a month that is over, and seals it: the audit event attestation.seal has the digest of a
--- document with what the officer attests. Each officer can attest a month once. A repeated call with the same findings
--- and note returns the recorded attestation. Returns its id. Raises RG403 (totp_stale) and RG409 (bad_month,
+-- Attests the review of a month that is over, and seals it: the audit event attestation.seal has the digest of the
+-- document that the officer attests. Each officer can attest a month once. A repeated call with the same findings and
+-- note returns the recorded attestation. Returns its id. Raises RG403 (totp_stale) and RG409 (bad_month,
 -- attested_already).
 create function private.attest_review(
     of_month date, of_findings text[], of_note text, totp_max_age_seconds integer
@@ -145,8 +145,8 @@ begin
 end
 $$;
 
--- Returns the first days of the months without an attestation that ended at least `grace_days` days ago: of the last 12
--- months, from the month of the first member of staff on.
+-- Returns the first day of each month that ended at least `grace_days` days ago and has no attestation. The function
+-- checks the last 12 months, and no month before the month in which the first member of staff was added.
 create function private.unattested_months(grace_days integer) returns date[]
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,5 +1,6 @@
 -- Disclosures of a patient's information to others (45 CFR 164.528), and the suspensions of the patient's right to see
--- them. Who received what is free text, so the database stores it encrypted with the data key of the patient.
+-- them. The recipient and the disclosed information are free text, which the database stores encrypted with the data
+-- key of the patient.
 
 create table private.patient_texts (
     id uuid constraint patient_texts_pkey primary key,
@@ -85,7 +86,7 @@ comment on table resguardo.disclosure_suspensions is
 'Suspensions that an agency asked for. Until a suspension ends, no accounting shows the disclosures to that agency.';
 comment on column resguardo.disclosure_suspensions.is_written is
 'False for an oral statement, which suspends for at most 30 days (164.528(a)(2)(ii)).';
-comment on column resguardo.disclosure_suspensions.lifted_at is 'When compliance lifted it before its time.';
+comment on column resguardo.disclosure_suspensions.lifted_at is 'When compliance lifted the suspension early.';
 create index disclosure_suspensions_patient_idx
 on resguardo.disclosure_suspensions (patient_id, ends_at desc);
 create index disclosure_suspensions_starts_idx on resguardo.disclosure_suspensions (starts_at desc, id desc);
@@ -109,8 +110,8 @@ begin
 end
 $$;
 
--- Returns the patient of a call, whose id or external id the caller named, if the patient exists and if the
--- consultation, if one is named, is the patient's. Otherwise the function writes an audit row and returns null.
+-- Returns the patient with the id or the external id that the caller named. If the patient does not exist, or the
+-- caller named a consultation that is not the patient's, the function writes an audit row and returns null.
 create function private.require_patient(of_action text, of_patient uuid, of_consultation uuid) returns uuid
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -328,10 +329,11 @@ begin
 end
 $$;
 
--- Returns a page of the audit events by which information left the system, newest first, of a patient or of all
--- patients, and writes an audit row. Each action is searched on its own, because a filter of the audit log names one
--- action. The PDF of a signed note has no action of its own. An index has the reads that showed a PDF. For one patient,
--- the function reads the patient's reads of notes in batches until it has found a page of those that showed a PDF.
+-- Returns a page of the audit events of a patient, or of all patients, that record that information left the system.
+-- The newest event is first. Writes an audit row. The function searches each action separately, because a filter of the
+-- audit log names one action. A PDF of a signed note has no action of its own: it is a read of the note. For all
+-- patients, an index finds the reads that returned a PDF. For one patient, the function goes through the patient's
+-- reads of notes in batches until the page is full.
 create function private.read_released_copies(
     of_patient uuid, since timestamptz, until timestamptz, before_at timestamptz, before_id uuid, page_size integer,
     shown_fields text[]

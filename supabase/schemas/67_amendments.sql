@@ -47,12 +47,12 @@ create table resguardo.amendments (
 );
 alter table resguardo.amendments enable row level security;
 comment on column resguardo.amendments.part is
-'What the patient asks to amend: texts of the recording, or the record of the consultation.';
+'The part that the patient asks to amend: texts of the recording, or the record of the consultation.';
 comment on column resguardo.amendments.due_on is
 'The last day to act, in UTC: 60 days after receipt, extended once by 30 at most (164.526(b)(2)).';
 comment on column resguardo.amendments.denial_ground is 'The ground of a denial (164.526(a)(2)).';
 comment on column resguardo.amendments.inclusion_asked_at is
-'When the patient asked that the request and the denial go with future disclosures (164.526(d)(1)(iii)).';
+'When the patient asked that future disclosures include the request and the denial (164.526(d)(1)(iii)).';
 create index amendments_created_idx on resguardo.amendments (created_at desc, id desc);
 create index amendments_patient_idx on resguardo.amendments (patient_id, created_at desc, id desc);
 create index amendments_doctor_idx on resguardo.amendments (doctor_id, created_at desc, id desc);
@@ -305,7 +305,7 @@ begin
 end
 $$;
 
--- Notes that the patient asks for the request and the denial to go with future disclosures. A second call changes
+-- Records that the patient wants future disclosures to include the request and the denial. A second call changes
 -- nothing. Returns null if the caller may not see the amendment or it does not exist. Raises RG409
 -- (amendment_not_denied), RG429 (quota_pages).
 create function private.include_amendment(of_amendment uuid) returns uuid

@@ -46,7 +46,7 @@ create table resguardo.access_review_entries (
 );
 alter table resguardo.access_review_entries enable row level security;
 comment on table resguardo.access_review_entries is
-'The active members of staff at the start of a review, with what the review decides about each of them.';
+'The active members of staff at the start of a review, with the decision about each member.';
 comment on column resguardo.access_review_entries.decided_by is
 'The officer who changed the decision. Null if the decision is the proposal: REMOVE for unused access, else KEEP.';
 create index access_review_entries_page_idx
@@ -113,7 +113,7 @@ begin
 end
 $$;
 
--- Changes what an open review decides about one member, and returns the entry. Returns no row, and writes the audit
+-- Changes the decision of an open review about one member, and returns the entry. Returns no row, and writes the audit
 -- row, if the review does not exist or does not list the member. Raises RG409 (access_review_settled,
 -- access_review_about_you).
 create function private.decide_access(of_review uuid, of_member uuid, of_decision text)
@@ -148,8 +148,8 @@ begin
 end
 $$;
 
--- Returns the SHA-256 of what a review says about its members: one line for each member, in the order of their ids,
--- with the columns between vertical bars and times in microseconds since 1970.
+-- Returns the SHA-256 of the entries of a review. The hashed text has one line for each member, in the order of the
+-- ids. Vertical bars separate the columns, and times are in microseconds since 1970.
 create function private.digest_access_review(of_review uuid) returns text
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -172,10 +172,10 @@ end
 $$;
 
 -- Approves or rejects an open review, and returns it. Returns no row, and writes the audit row, if the review does not
--- exist. A repeated call of the officer who decided the same changes nothing. An approval needs a second person: an
--- officer who neither started the review nor changed an entry, and whose own access it does not remove. Raises RG403
--- (totp_stale), RG409 (access_review_settled, access_review_same_officer, access_review_about_you,
--- access_review_too_old, officer_too_new).
+-- exist. If the same officer repeats the decision, nothing changes. An approval needs a second person: an officer who
+-- neither started the review nor changed an entry, and whose own access it does not remove. Raises RG403 (totp_stale),
+-- RG409 (access_review_settled, access_review_same_officer, access_review_about_you, access_review_too_old,
+-- officer_too_new).
 create function private.settle_access_review(of_review uuid, is_approved boolean, totp_max_age_seconds integer)
 returns setof resguardo.access_reviews
 language plpgsql security definer set search_path = pg_catalog, pg_temp

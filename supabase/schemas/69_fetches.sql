@@ -1,5 +1,6 @@
--- Fetches: what the bucket's access log says was read, beside the URLs that the audit log says were issued. A fetch
--- without an issued URL is a finding. An issued URL without a fetch is none, because the access log is not complete.
+-- Fetches: the reads of objects in the bucket's access log, which are compared with the URLs that the audit log says
+-- were issued. A fetch without an issued URL is a finding. An issued URL without a fetch is not a finding, because the
+-- access log is not complete.
 
 create table private.fetch_logs (
     sha256 text primary key constraint fetch_logs_sha256_is_hex check (sha256 ~ '^[0-9a-f]{64}$'),
@@ -23,7 +24,7 @@ create table private.fetches (
     constraint fetches_pkey primary key (entity_id, fetched_at, address, interface)
 );
 comment on table private.fetches is
-'The reads of objects in the access log: one row for each object, minute, address and interface. No object keys.';
+'The reads of objects in the access log: one row for each object, minute, address and interface, without object keys.';
 comment on column private.fetches.fetched_at is 'The minute in which the object was read.';
 comment on column private.fetches.is_issued is 'Whether a URL of this object was issued at most 20 minutes before.';
 create index fetches_findings_idx on private.fetches (fetched_at desc, entity_id) where not is_issued;
@@ -92,9 +93,9 @@ begin
 end
 $$;
 
--- Writes the audit row, and returns what the access log says about a period, for compliance: whether an imported log
--- covers a part of the period, how many URLs were issued, in how many minutes objects were read, and the newest 100
--- reads without an issued URL.
+-- Writes the audit row, and returns to compliance the report of fetches in a period: whether an imported log covers a
+-- part of the period, how many URLs were issued, in how many minutes objects were read, and the newest 100 reads
+-- without an issued URL.
 create function private.report_fetches(since timestamptz, until timestamptz)
 returns table (
     is_evaluated boolean, first_event_at timestamptz, last_event_at timestamptz, issued_count bigint,

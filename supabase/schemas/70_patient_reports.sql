@@ -12,11 +12,11 @@ create table private.patient_report_actions (
     constraint patient_report_actions_pkey primary key (action)
 );
 comment on table private.patient_report_actions is
-'The actions that a patient reads about. Only migrations write this table. app/texts has the words of each action.';
+'The actions in the access report. Only migrations write this table. app/texts has the text of each action.';
 comment on column private.patient_report_actions.shown is
-'ALWAYS: the patient reads about the action and about refused attempts. REFUSED: only about refused attempts.';
+'ALWAYS: the report shows the action and refused attempts at it. REFUSED: the report shows only refused attempts.';
 comment on column private.patient_report_actions.is_shown_of_self is
-'Whether the patient also reads about the action if the patient''s own login did it.';
+'Whether the report also shows the action if the patient did it.';
 
 insert into private.patient_report_actions (action, shown, is_shown_of_self)
 values
@@ -101,10 +101,10 @@ values
 ('recording.watch', 'REFUSED', false),
 ('transcript.retry', 'REFUSED', false);
 
--- Returns the newest events before (before_at, before_id) that a patient reads about, newest first: at most 101. With a
--- consultation, the events concern this consultation. A call walks through at most 2,000 blocks of the search index,
--- and begins no block after it has found 20,000 events. If it ends before the page is full, the events after
--- `reached_at` are complete, and a last row has only this time. The next page begins there.
+-- Returns at most 101 events of the access report before (before_at, before_id), newest first. With a consultation, the
+-- events concern this consultation. A call reads at most 2,000 blocks of the search index, and reads no further block
+-- once it has found 20,000 events. If the call stops before the page is full, the page has every event after
+-- `reached_at`, and its last row has only `reached_at`. The next page begins at this time.
 --
 -- An event in an open case is hidden until the case is decided. While a suspension of the patient's accounting is in
 -- effect, an event with the purpose LEGAL is hidden. A hidden event leaves no gap, because the next event takes its
@@ -317,11 +317,11 @@ exception when invalid_parameter_value then
 end
 $$;
 
--- Returns one page of the report of who looked at a patient's record, newest first, and writes the audit row. One row
--- more than the page shows says that another page follows, and so does a last row with `reached_at`. `local_at` is the
--- time of day in the given time zone. `relation` says how the person who looked relates to the patient. Of the
--- consultations, a row names only those of the patient. The row after the last one has no id. Returns no row at all if
--- the subject of the report does not exist. Raises RG400 (bad_time_zone) and the errors of private.subject_of_report().
+-- Returns one page of the report of who looked at a patient's record, newest first, and writes the audit row. Another
+-- page follows if the result has one row more than the page, or a last row with `reached_at`. `local_at` is the time of
+-- day in the given time zone. `relation` says how the person who looked relates to the patient. Of the consultations, a
+-- row names only those of the patient. The row after the last one has no id. Returns no row at all if the subject of
+-- the report does not exist. Raises RG400 (bad_time_zone) and the errors of private.subject_of_report().
 create function private.read_access_report(
     of_request uuid, of_consultation uuid, before_at timestamptz, before_id uuid, page_size integer, time_zone text,
     with_names boolean, shown_fields text[]
@@ -388,8 +388,8 @@ $$;
 
 -- Returns one page of the report of what was recorded of a patient, newest first, and writes the audit row. The page
 -- has the videos that were stored or that began, with the newest certificate of each destroyed one. `is_kept_longer`
--- says that the term is over and the recording is still kept. The row after the last one has no id, and one row more
--- than the page shows says that another page follows. Returns no row at all if the subject of the report does not
+-- says that the term is over and the recording is still kept. The row after the last one has no id. Another page
+-- follows if the result has one row more than the page. Returns no row at all if the subject of the report does not
 -- exist. Raises RG400 (bad_time_zone) and the errors of private.subject_of_report().
 create function private.read_recording_report(
     of_request uuid, of_consultation uuid, before_at timestamptz, before_id uuid, page_size integer, time_zone text,

@@ -56,11 +56,11 @@ begin
 end
 $$;
 
--- Moves the next consultations of an approved reassignment to the new doctor: looks at most at 50. The foreign keys
--- change the doctor in all rows of a consultation. Signed notes keep the author in the signed file, and
--- consultations.conducted_by keeps the doctor who held a consultation. Returns whether the worker must call the
--- function again: MORE at once, WAITING later, ENDED never. Before each batch, the function checks again that the
--- reassignment is possible, and marks the proposal as FAILED if not.
+-- Checks the next consultations of an approved reassignment, at most 50, and moves those that can be moved to the new
+-- doctor. The foreign keys change the doctor in all rows of a consultation. The signed file of a note still names its
+-- author, and consultations.conducted_by names the doctor who held the consultation. Returns whether the worker must
+-- call the function again: MORE at once, WAITING later, ENDED never. Before each batch, the function checks again that
+-- the reassignment is possible, and marks the proposal as FAILED if not.
 create function private.reassign_consultations(of_proposal uuid) returns text
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

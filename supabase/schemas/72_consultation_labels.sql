@@ -20,8 +20,8 @@ create index consultation_labels_patient_idx on private.consultation_labels (pat
 create index consultation_labels_consultation_idx on private.consultation_labels (consultation_id, patient_id);
 create index consultation_labels_changed_by_idx on private.consultation_labels (changed_by);
 
--- The consultations whose labels the running transaction has read. The statement that shows a consultation writes the
--- audit row, and not `label_of`, because one row names a whole page. At the commit, a trigger checks that the row was
+-- The consultations whose labels the running transaction has read. `label_of` itself writes no audit row: the statement
+-- that shows a page of consultations writes one row for the page. At the commit, a trigger checks that the row was
 -- written.
 create table private.shown_labels (
     transaction_id xid8 constraint shown_labels_pkey primary key default pg_current_xact_id(),

@@ -1,8 +1,8 @@
 -- Evidence packs: what `resguardo evidence` reads for an auditor, and the audit event that records a pack.
 
--- Returns at most 500 rows of a section of an evidence pack after the row (after_at, after_id), oldest first: those of
--- the range of time. Rows have ids, codes, times and digests, and no text that a person has written. A section of an
--- unknown name has no rows.
+-- Returns the next rows of a section of an evidence pack in the range of time: at most 500 rows after the row
+-- (after_at, after_id), oldest first. Rows have ids, codes, times and digests, and no text that a person has written.
+-- An unknown section has no rows.
 create function private.read_evidence(
     section text, since timestamptz, until timestamptz, after_at timestamptz, after_id uuid
 ) returns table (at timestamptz, id uuid, content jsonb)
@@ -190,7 +190,7 @@ begin
 end
 $$;
 
--- Returns whether this version has a section, whose rows are those of the table of the same name.
+-- Returns whether this version has a section. Each section has the name of the table that contains its rows.
 create function private.has_evidence(section text) returns boolean
 language plpgsql stable security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,5 +1,5 @@
 -- The events of recordings, transcripts, insights, notes and deletions that are announced to webhook endpoints. Each
--- trigger runs in the transaction that makes the event true.
+-- trigger runs in the transaction that makes the announced change.
 
 -- Announces an event of the type in the first argument, about an entity of the type in the second argument. The column
 -- in the third argument has the id.
