@@ -1,4 +1,4 @@
-"""Writes rows as CSV that a spreadsheet opens without running any of it."""
+"""Writes rows as CSV in which a spreadsheet program finds no formula to run."""
 
 import csv
 import io
@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 _FORMULA: Final = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
-"""The first characters with which a spreadsheet takes a cell for a formula, also in full width (OWASP)."""
+"""If a cell begins with one of these characters, a spreadsheet program treats the cell as a formula (OWASP)."""
 
 
 def guard_cell(text: str) -> str:
-    """Return the text, after an apostrophe if a spreadsheet would take it for a formula."""
+    """Return the text, with an apostrophe in front if a spreadsheet program would treat the text as a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def format_csv(rows: Iterable[Sequence[str]]) -> bytes:
-    """Return the rows as CSV of RFC 4180. The cells are written as they are (`guard_cell`)."""
+    """Return the rows as CSV of RFC 4180. The caller must guard cells against formulas (`guard_cell`)."""
     file = io.StringIO(newline="")
     csv.writer(file).writerows(rows)
     return file.getvalue().encode()

@@ -127,7 +127,7 @@ def create_app(
     another deployment.
 
     `only_webhooks` leaves out GraphQL. `on_open` is called when all clients are open, before the first request. The API
-    serves its metrics at `metrics_listener`, apart from its requests.
+    serves its metrics on `metrics_listener`, and not on the port of its requests.
     """
     parts = _parts(settings)
     services = _services(settings, parts)

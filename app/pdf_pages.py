@@ -30,7 +30,7 @@ _drawing = threading.Lock()
 
 
 def draw_pages(rows: Sequence[Row], page_word: str) -> bytes:
-    """Return a PDF with these rows. Each page ends with the word for a page and its number."""
+    """Return a PDF with these rows. Each page ends with the word for "page" and the page number."""
     with _drawing:
         return _draw(rows, page_word)
 

@@ -1,5 +1,5 @@
-"""Decides to which IP addresses a webhook may be sent, so that nobody can use a webhook to reach the inside of the
-network: server-side request forgery (SSRF).
+"""Decides to which IP addresses a webhook may be sent, so that nobody can use a webhook to reach the internal network
+(server-side request forgery, SSRF).
 
 An allowed IPv4 address is global. An allowed IPv6 address is in 2000::/3, the only block that is assigned to global
 unicast, and contains no IPv4 address, because a gateway would send the request on to that address.

@@ -16,8 +16,8 @@ def open_alerts(database: Database) -> list[tuple[str, str]]:
 
 
 async def evaluated_alerts(database: Database, pool: Pool) -> list[tuple[str, str]]:
-    """Let the worker evaluate the stored rows, and return the kind and the key of each open alert. Sign-ins are left
-    out, because most tests have no Supabase Auth.
+    """Let the worker evaluate the stored rows, and return the kind and the key of each open alert. The function does
+    not evaluate the alerts about sign-ins, because most tests have no Supabase Auth.
     """
     await Alerts(pool).evaluate()
     return [one for one in open_alerts(database) if one[0] != "SIGN_INS_MISSING"]

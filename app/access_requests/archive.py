@@ -63,9 +63,9 @@ async def _yield_files(request_id: UUID, plan: ExportPlan, read: Read) -> AsyncI
 
 
 def _compose_readme(plan: ExportPlan) -> str:
-    """Return the text of the read-me, in English and then in Spanish. The read-me names each omitted recording by
-    its id. The notice against redisclosure stands in the read-me, because everyone can read the names of the files,
-    and the name of a notice would tell what the recordings are about.
+    """Return the text of the read-me, in English and then in Spanish. The read-me names each omitted recording by its
+    id. The read-me contains the notice against redisclosure. A file of its own would not do, because everyone can read
+    the names of the files, and the name of the notice would reveal the subject of the recordings.
     """
     parts: list[str] = []
     for language in LANGUAGES:

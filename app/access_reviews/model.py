@@ -28,14 +28,14 @@ class AccessReviewStatus(Enum):
 
 
 class AccessDecision(Enum):
-    """What a review decides about the access of one member."""
+    """The decision of a review about the access of one member."""
 
     KEEP = "KEEP"
     REMOVE = "REMOVE"
 
 
 class AccessOutcome(Enum):
-    """What became of the access of one member after the approval."""
+    """The result of an approved review for the access of one member."""
 
     KEPT = "KEPT"
     REMOVED = "REMOVED"
@@ -59,7 +59,7 @@ class AccessReview:
 
 @dataclass(frozen=True)
 class AccessReviewEntry:
-    """What a review says about one member of staff. `decided_by` is None if no officer changed the decision."""
+    """The entry of a review about one member of staff. `decided_by` is None if no officer changed the decision."""
 
     id: UUID
     member_id: UUID

@@ -71,8 +71,8 @@ class AccessReviews:
         return Page.of(rows, request)
 
     async def start(self, asker: Asker, unused_after_days: int) -> AccessReview:
-        """Start a review of all active members, or return the open review. The review proposes to remove the access
-        that was not used for so many days. Raises InvalidInput (bad_unused_days), Forbidden (totp_stale).
+        """Start a review of all active members, or return the open review. The review proposes to remove each access
+        that was not used for the given number of days. Raises InvalidInput (bad_unused_days), Forbidden (totp_stale).
         """
         check_unused_days(unused_after_days)
         wanted = {
@@ -86,7 +86,7 @@ class AccessReviews:
     async def decide(
         self, asker: Asker, review_id: UUID, member_id: UUID, decision: AccessDecision
     ) -> AccessReviewEntry:
-        """Change what an open review decides about one member. Safe to repeat.
+        """Change the decision of an open review about one member. Safe to repeat.
 
         Raises NotFound, and Conflict (access_review_settled, access_review_about_you).
         """

@@ -8,8 +8,8 @@ WATCH_SECONDS = 3600
 
 
 def define_tasks(removal: AccessRemoval) -> list[Task]:
-    """Return the job that removes the access that an approved review removes. It is tried for ever, because only the
-    database can make it fail.
+    """Return the job that removes the access that an approved review removes. The job is retried without limit, because
+    only the database can make it fail.
     """
     return [Task("apply_access_review", by_id(removal.apply), attempts=None)]
 

@@ -10,7 +10,7 @@ from app.pdf_pages import BOLD, PLAIN, Row, draw_pages, is_printable
 from app.texts import Language, accounting_words, disclosure_words, redisclosure_notice
 
 MAX_PRINTED: Final = 2_000
-"""The most entries of a PDF. The pages of more entries would take longer to draw than a request may."""
+"""The maximum number of entries of a PDF. Drawing more entries would exceed the time limit of a request."""
 
 _COLUMNS: Final = (
     "disclosed_on",
@@ -25,7 +25,7 @@ _COLUMNS: Final = (
 
 def format_accounting_csv(accounting: Accounting, language: Language) -> str:
     """Return the accounting as CSV: a row of names, and then a row for each entry. If the accounting needs the notice
-    against redisclosure, it is the last row.
+    against redisclosure, the notice is the last row.
     """
     words = accounting_words(language)
     rows = [[words[name] for name in _COLUMNS]]

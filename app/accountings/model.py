@@ -1,7 +1,7 @@
 """Requests for an accounting of disclosures (45 CFR 164.528), and the accountings that answer them. Pure.
 
-An accounting is stored as JSON, byte for byte, because the practice must keep what it gave to the patient
-(164.528(d)). Its PDF and its CSV are made of the JSON whenever somebody asks for them.
+An accounting is stored as JSON, byte for byte, because the practice must keep what it gave to the patient (164.528(d)).
+The PDF and the CSV are made from the JSON on each request.
 """
 
 import hashlib
@@ -29,7 +29,8 @@ class AccountingRequestStatus(StrEnum):
 
 class Entry(NamedTuple):
     """An entry of an accounting: a disclosure, or a series of disclosures to one recipient for one purpose. The texts
-    are None if their key was destroyed. An accounting can have thousands, which a dataclass would make slower.
+    are None if their key was destroyed. This is a tuple because an accounting can have thousands of entries, and
+    dataclasses would be slower.
     """
 
     disclosed_on: date

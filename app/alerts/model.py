@@ -9,7 +9,7 @@ from uuid import UUID
 
 
 class AlertKind(StrEnum):
-    """What an alert is about. `app/texts/alerts.toml` has the texts of each kind."""
+    """The kind of an alert. `app/texts/alerts.toml` has the texts of each kind."""
 
     ACCESS_COPY_FAILED = "ACCESS_COPY_FAILED"
     ACCESS_COPY_INCOMPLETE = "ACCESS_COPY_INCOMPLETE"
@@ -52,7 +52,7 @@ class AlertKind(StrEnum):
 
 
 class AlertStatus(StrEnum):
-    """Whether the cause of an alert was there when it was last looked for."""
+    """Whether the last evaluation found the cause of an alert."""
 
     OPEN = "OPEN"
     CLOSED = "CLOSED"
@@ -60,7 +60,7 @@ class AlertStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """A cause of an alert. `key` tells the causes of one kind apart, and `ids` are those of the entities concerned."""
+    """A cause of an alert. `key` tells the causes of one kind apart, and `ids` are the ids of the affected entities."""
 
     key: str = ""
     entity_type: str | None = None

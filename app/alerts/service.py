@@ -1,6 +1,6 @@
-"""The one mechanism that tells operators and compliance what they must look at. Every alert is a row, so an alert
-survives the process that found its cause. A cause that lasts opens its alert again in the next run, if the database was
-down in between.
+"""The one mechanism that reports problems to operators and compliance. Every alert is a row, so an alert survives the
+process that found its cause. If the database is down when a cause is found, a later run opens the alert, as long as the
+cause lasts.
 """
 
 import logging
@@ -32,7 +32,7 @@ class Alerts:
     async def open(
         self, kind: AlertKind, key: str = "", entity_type: str | None = None, ids: Sequence[UUID] = ()
     ) -> None:
-        """Open the alert of this kind and key, or store that its cause was found again. Raises AppError."""
+        """Open the alert of this kind and key. If it is open, store that its cause was found again. Raises AppError."""
         async with self._database.as_service("keep_alerts") as tx:
             is_new = await store.open_alert(tx, kind, Finding(key, entity_type, ids))
         if is_new:
@@ -58,7 +58,7 @@ class Alerts:
 
     async def evaluate(self) -> None:
         """Open and close the alerts with causes that the stored rows show, and the alert about a missing leader. If the
-        statement of one kind fails, the other kinds are evaluated all the same. Raises AppError and psycopg.Error.
+        statement of one kind fails, the method still evaluates the other kinds. Raises AppError and psycopg.Error.
         """
         await self.watch_leader()
         failure: Timeout | psycopg.Error | None = None
@@ -74,7 +74,7 @@ class Alerts:
 
 
 def _log(kind: AlertKind, changed: ChangedAlerts) -> None:
-    """Log each alert that was opened as an error, so that whoever watches only the log sees every alert once."""
+    """Log each alert that was opened as an error, so that an operator who reads only the log sees every alert."""
     for key in changed.opened:
         log.error("alert opened: %s %s", kind, key)
     for key in changed.closed:
@@ -107,6 +107,6 @@ async def report_unreadable_transcripts(database: Database, recording_ids: Seque
 
 
 async def count_open(database: Database) -> list[OpenAlerts]:
-    """Return the open alerts of each kind that has some, as the API or the worker. Raises AppError."""
+    """Return the open alerts of each kind that has open alerts, as the API or the worker. Raises AppError."""
     async with database.as_service("keep_alerts") as tx:
         return await store.count_open(tx)

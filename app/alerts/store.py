@@ -47,8 +47,8 @@ async def list_page(
 
 
 async def open_alert(tx: Transaction, kind: AlertKind, finding: Finding) -> bool:
-    """Open the alert of a kind and key, or store that its cause was found again. Return whether it was opened. Needs
-    the worker's role.
+    """Open the alert of a kind and key. If it is open, store that its cause was found again. Return whether this call
+    opened the alert. Needs the worker's role.
     """
     values = {"kind": kind, "key": finding.key, "entity_type": finding.entity_type, "ids": list(finding.ids)}
     return bool(await tx.value(_sql["store_alert"], values))
@@ -69,7 +69,7 @@ async def replace_alerts(tx: Transaction, kind: AlertKind, findings: Iterable[Fi
 
 
 async def evaluate_alerts(tx: Transaction, kind: AlertKind) -> ChangedAlerts:
-    """Open and close the alerts of a kind by the stored rows. Needs the worker's role."""
+    """Open and close the alerts of a kind so that they match the stored rows. Needs the worker's role."""
     return _changed(await tx.all(_sql["evaluate_alerts"], {"kind": kind}))
 
 
@@ -84,7 +84,7 @@ async def report_unreadable_transcripts(tx: Transaction, recording_ids: Sequence
 
 
 async def count_open(tx: Transaction) -> list[OpenAlerts]:
-    """Return the open alerts of each kind that has some. Needs the role of the API or of the worker."""
+    """Return the open alerts of each kind that has open alerts. Needs the role of the API or of the worker."""
     return [OpenAlerts(**row) for row in await tx.all(_sql["count_open"])]
 
 

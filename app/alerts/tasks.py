@@ -9,10 +9,10 @@ from app.jobs.periodic import PeriodicTask
 
 EVALUATE_SECONDS: Final = 60
 PATIENCE_SECONDS: Final = 300
-"""How long a task may fail because of a service before its alert opens. A bug opens the alert at once."""
+"""The time after which a task that fails because of a service opens its alert. A bug opens the alert at once."""
 
 REPEAT_SECONDS: Final = 60
-"""How often the alert of a task that keeps failing is written again."""
+"""The interval at which the alert of a task that keeps failing is written again."""
 
 
 def define_periodic_tasks(alerts: Alerts) -> list[PeriodicTask]:
@@ -22,8 +22,8 @@ def define_periodic_tasks(alerts: Alerts) -> list[PeriodicTask]:
 
 
 class Evaluation:
-    """Evaluates the alerts, but not in the first run of a new leader. Work that waited while no worker led, such as
-    events to seal, would otherwise open alerts just before the leader does it.
+    """Evaluates the alerts, but not in the first run of a new leader. A new leader must first do the work that waited
+    while no worker led, such as sealing events. Without the delay, this work would open alerts.
     """
 
     def __init__(self, alerts: Alerts) -> None:

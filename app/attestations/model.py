@@ -14,7 +14,7 @@ _MONTH: Final = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])")
 
 
 class ReviewFinding(StrEnum):
-    """What the review of a month has found. NOTHING stands alone."""
+    """A finding of the review of a month. NOTHING cannot be combined with another finding."""
 
     NOTHING = "NOTHING"
     POLICY_VIOLATION = "POLICY_VIOLATION"
@@ -35,7 +35,7 @@ class AttestationOrder:
 
     @classmethod
     def of(cls, month: str, findings: Sequence[ReviewFinding], note: str | None) -> "AttestationOrder":
-        """Return the order for a month such as `2026-10`. Raises InvalidInput (bad_date, bad_findings,
+        """Return the checked attestation of a month such as `2026-10`. Raises InvalidInput (bad_date, bad_findings,
         bad_rationale).
         """
         named = _MONTH.fullmatch(month)

@@ -82,8 +82,8 @@ class DelayStatement(StrEnum):
 
 
 class BreachNoticeKind(StrEnum):
-    """The recipients of a notice. URGENT is in addition to the notice to the individuals, and SUBSTITUTE is for those
-    of them whose address is unknown (164.404(d)).
+    """The recipients of a notice. An URGENT notice is sent in addition to the notice to the individuals. A SUBSTITUTE
+    notice is for individuals with an unknown address (164.404(d)).
     """
 
     INDIVIDUALS = "INDIVIDUALS"
@@ -113,7 +113,7 @@ class SanctionCategory(StrEnum):
 
 
 class SanctionMeasure(StrEnum):
-    """The sanction. The table private.sanction_measures says which category permits which."""
+    """The sanction. The table private.sanction_measures says which sanctions each category permits."""
 
     COUNSELING = "COUNSELING"
     TRAINING = "TRAINING"
@@ -137,7 +137,7 @@ METHODS: Final[Mapping[BreachNoticeKind, frozenset[BreachNoticeMethod]]] = {
     BreachNoticeKind.SECRETARY: frozenset({BreachNoticeMethod.HHS_PORTAL}),
     BreachNoticeKind.MEDIA: frozenset({BreachNoticeMethod.PRESS}),
 }
-"""The methods of each kind of notice. The database checks the same."""
+"""The methods that each kind of notice permits. The database makes the same check."""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,9 @@ async def list_sanctions(tx: Transaction, request: PageRequest, selection: Selec
 async def show(
     tx: Transaction, breach_id: UUID, selection: Selection, action: LiteralString | None = None
 ) -> Row | None:
-    """Return an assessment, and write the audit row. With an `action`, the row is that of a change."""
+    """Return an assessment, and write the audit row. If `action` is given, it is the action of the audit row, which
+    otherwise records a read.
+    """
     return await _BREACH.show(tx, selection, {"id": breach_id}, action=action, is_counted=action is None)
 
 

@@ -32,8 +32,8 @@ def record(
         AgreementBasis.AGREEMENT
     ),
 ) -> None:
-    """Record a business associate agreement, as the owner. An entry is never changed: record it again to correct it,
-    to renew it, or to end it earlier.
+    """Record a business associate agreement, as the owner. Entries never change: record a new entry to correct, renew
+    or end an agreement.
     """
     agreement = NewAgreement(
         service, vendor, version, signatory, signed.date(), expires.date() if expires else None, basis

@@ -43,7 +43,7 @@ def make_evidence(
     """Write an evidence pack: policies, coverage of the audit log, reviews, attestations, breach assessments,
     sanctions, drills, certificates, checkpoints and the verifier, with an index that cites the rule of each part.
 
-    The pack has ids and no other data of patients. The audit log records that it was made, with its digest.
+    The pack has ids and no other data of patients. The audit log records the export and the digest of the pack.
     """
     wanted = Range(since.replace(tzinfo=UTC), until.replace(tzinfo=UTC))
     if wanted.since >= wanted.until:

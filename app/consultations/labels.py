@@ -1,7 +1,7 @@
 """Encrypts and decrypts the labels of consultations with the data key of the patient.
 
-A label is a few words by which the doctor and the patient recognise a consultation. It is deleted with the patient's
-data key.
+A label is a few words by which the doctor and the patient recognise a consultation. The label is deleted with the
+patient's data key.
 """
 
 from base64 import b64decode

@@ -104,9 +104,9 @@ async def insert_participant(
 
 
 async def set_label(tx: Transaction, keyring: Keyring, consultation_id: UUID, label: str | None) -> bool:
-    """Set or remove (None) the label of a consultation, and write the audit row before the commit. A label that is set
-    already stays as it is. Return False, after
-    the audit row is written, if the consultation does not exist or is hidden from the caller.
+    """Set or remove (None) the label of a consultation, and write the audit row before the commit. If the label is the
+    same as before, the stored ciphertext does not change. Return False, after the audit row is written, if the
+    consultation does not exist or is hidden from the caller.
 
     The first label of a patient without a signed note makes the patient's data key. Raises Conflict
     (recording_deleted, root_key_unknown, data_key_wrong), RateLimited (quota_pages).

@@ -1,8 +1,8 @@
 """Disclosures of a patient's information to others (45 CFR 164.528), and the suspensions of the patient's right to see
 them. Pure.
 
-`DisclosurePurpose` names each purpose for which the Privacy Rule lets a practice disclose. An accounting contains the
-disclosures for some purposes only, and the database decides for which (`resguardo.disclosures.is_accounted`).
+`DisclosurePurpose` names each purpose for which the Privacy Rule lets a practice disclose. An accounting contains only
+the disclosures for some of these purposes. The column `resguardo.disclosures.is_accounted` says which.
 """
 
 import json
@@ -33,7 +33,7 @@ _LENGTHS: Final = {
 
 
 class DisclosurePurpose(StrEnum):
-    """Why information was disclosed. The first fourteen purposes are in an accounting, and the others are not."""
+    """Why information was disclosed. An accounting contains the disclosures for the first fourteen purposes only."""
 
     REQUIRED_BY_LAW = "REQUIRED_BY_LAW"
     PUBLIC_HEALTH = "PUBLIC_HEALTH"

@@ -1,4 +1,6 @@
-"""Lists everything that left the system: downloads, exports, copies and disclosures, as the audit log has them."""
+"""Lists the information that left the system: downloads, exports, copies and disclosures. The list comes from the audit
+log.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -71,7 +73,9 @@ class ReleasedCopies:
         released: TimeRange | None,
         selection: Selection,
     ) -> Page[ReleasedCopy]:
-        """Return a page of what left the system, newest first: about one patient, or all. Raises RateLimited."""
+        """Return a page of the events by which information left the system, newest first: about one patient, or all.
+        Raises RateLimited.
+        """
         released = released or TimeRange()
         values = {
             **request.parameters,

@@ -1,8 +1,9 @@
 """The service with which a clinician gets emergency access to a patient of another doctor, and the list of emergency
 accesses for compliance officers.
 
-An emergency access shows what a share shows, for at most one hour, and never lets the clinician download anything. The
-database opens a review case and an alert in the transaction that gives the access (`private.break_glass`).
+An emergency access lets the clinician see the same data as a share, for at most one hour. The clinician cannot download
+anything. The database opens a review case and an alert in the transaction that gives the access
+(`private.break_glass`).
 """
 
 from app.emergency_access import store

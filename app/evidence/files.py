@@ -58,8 +58,8 @@ class LogInFolder:
 
 
 def is_plain_key(key: str) -> bool:
-    """Return whether an object of the log can be written below the pack's folder under its own key. Somebody with a key
-    to the bucket could give an object a key that leads out of the folder.
+    """Return whether an object of the log can be written below the pack's folder under its own key. A person with write
+    access to the bucket could give an object a key that leads out of the folder.
     """
     parts = PurePosixPath(key).parts
     return (
@@ -100,8 +100,8 @@ class PackWriter:
 
 
 def require_new_folder(folder: Path) -> Path:
-    """Return the folder in which the pack is made, which gets its own name when the pack is finished. Raises
-    InvalidInput (evidence_folder_exists) if one of the two exists.
+    """Return the temporary folder in which the pack is made. The folder is renamed when the pack is finished. Raises
+    InvalidInput (evidence_folder_exists) if the temporary or the final folder exists.
     """
     making = folder.with_name(f"{folder.name}.partial")
     if folder.exists() or making.exists():

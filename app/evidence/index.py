@@ -1,4 +1,6 @@
-"""Writes the index of an evidence pack: what each part is, which rule it answers, and how to verify the pack. Pure."""
+"""Writes the index of an evidence pack: the content of each part, the rule that the part answers, and how to verify the
+pack. Pure.
+"""
 
 from collections.abc import Sequence
 

@@ -14,9 +14,9 @@ class Range:
 
 @dataclass(frozen=True)
 class SectionReport:
-    """What one section of a pack contains. `rule` is the rule of 45 CFR that it answers, `place` is its file or folder
-    in the pack, and `sentence` says in plain words what was found, or that there was nothing. If `is_built` is false,
-    this version has no such part.
+    """The description of one section of a pack. `rule` is the rule of 45 CFR that the section answers. `place` is the
+    section's file or folder in the pack. `sentence` says in plain words what the section contains, or that it is empty.
+    If `is_built` is false, this version of Resguardo has no such section.
     """
 
     title: str

@@ -11,8 +11,8 @@ from app.transparency_log.proofs import TransparencyProof
 
 
 async def find_receipt(database: Database, event_id: UUID, policy: str) -> Receipt | None:
-    """Return the receipt of an event, or None as long as the event is not sealed, or too few witnesses of the policy
-    have cosigned a checkpoint that covers it. Raises NotFound, and Conflict if there will never be a receipt.
+    """Return the receipt of an event. Return None if the event is not sealed yet, or if too few witnesses of the policy
+    have cosigned a checkpoint that covers the event. Raises NotFound, and Conflict if there will never be a receipt.
     """
     try:
         async with database.as_service("make_audit_receipt") as tx:

@@ -1,4 +1,6 @@
-"""The sections of an evidence pack. Each section is one function, which writes its files and returns what it found."""
+"""The sections of an evidence pack. Each section is one function, which writes the files of the section and returns its
+description.
+"""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +29,9 @@ _CONSENT_TEXTS: Final = Path(__file__).parents[1] / "texts" / "consent"
 
 @dataclass(frozen=True)
 class Sources:
-    """What the sections read, and where they write. `drills` are reports of `resguardo drill restore`."""
+    """The sources that the sections read, and the files that they write. `drills` are reports of `resguardo drill
+    restore`.
+    """
 
     database: Database
     log: PublishedLog
@@ -65,7 +69,7 @@ async def collect_policies(sources: Sources) -> SectionReport:
 
 
 async def collect_coverage(sources: Sources) -> SectionReport:
-    """List every kind of audit event, and when it was last seen."""
+    """List every kind of audit event with the time of the newest event."""
     async with sources.database.as_service("make_evidence") as tx:
         rows = await store.read_coverage(tx, sources.wanted)
     sources.writer.write_json(
@@ -105,8 +109,8 @@ async def collect_rows(
 async def collect_sealed(
     sources: Sources, *, section: str, title: str, rule: str, thing: str, nothing: str
 ) -> SectionReport:
-    """Write the rows of a section, and for each row with a sealed document the document and its receipt. The document
-    is the file whose SHA-256 is the digest of the proven event.
+    """Write the rows of a section. For each row with a sealed document, also write the document and its receipt. The
+    document is the file whose SHA-256 is the digest of the proven event.
     """
     folder = section.replace("_", "-")
     rows: list[dict[str, Any]] = []
@@ -328,7 +332,7 @@ SECTIONS: Final[tuple[tuple[str, Collect], ...]] = (
 
 
 async def _write_receipt(sources: Sources, event_id: UUID, name: str) -> bool:
-    """Write the receipt of an event, and return whether there is one."""
+    """Write the receipt of an event, and return whether the receipt exists."""
     try:
         receipt = await find_receipt(sources.database, event_id, sources.policy)
     except AppError:

@@ -1,5 +1,5 @@
-"""Makes evidence packs. A pack is written into a folder with another name, which gets its own name at the end, so a
-folder with the name of a pack is always whole.
+"""Makes evidence packs. A pack is written into a temporary folder, which is renamed at the end. A folder with the name
+of a pack is therefore always complete.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _NAME: Final = "evidence"
 
 @dataclass(frozen=True)
 class EvidenceOrder:
-    """A pack to be made: its range of time, its folder, which must be new, and the reports of restore drills."""
+    """The request for a pack: its range of time, its new folder, and the reports of restore drills."""
 
     wanted: Range
     folder: Path
@@ -59,7 +59,7 @@ class EvidencePacks:
         self, order: EvidenceOrder, on_progress: OnProgress = lambda _name, _done, _total: None
     ) -> Pack:
         """Make a pack, and record it in the audit log: the event evidence.export has the SHA-256 of manifest.json. If
-        no receipt is possible in time, the pack has no receipt of its own.
+        the receipt of this event is not available in time, the pack is made without it.
 
         Raises InvalidInput (evidence_folder_exists), UpstreamFailed, Timeout.
         """
@@ -94,7 +94,7 @@ class EvidencePacks:
         return Pack(len(files), writer.size_bytes, sha256, tuple(reports), receipt is not None)
 
     async def _await_receipt(self, event_id: UUID, on_progress: OnProgress) -> Receipt | None:
-        """Return the receipt of an event as soon as the verifier accepts it, or None if the time is over before."""
+        """Return the receipt of an event as soon as the verifier accepts it, or None if the time limit ends first."""
         for second in range(self._seal_seconds):
             receipt = await find_receipt(self._database, event_id, self._policy)
             if receipt is not None:

@@ -1,1 +1,1 @@
-"""Fetches: the reads in the bucket's access log, beside the URLs that were issued."""
+"""Fetches: the reads in the bucket's access log, compared with the issued URLs."""

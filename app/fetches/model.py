@@ -18,7 +18,7 @@ OTHER_INTERFACE: Final = "OTHER"
 
 
 class FetchEvaluation(StrEnum):
-    """Whether an access log covers a part of a period. Without a log, nothing can be said about fetches."""
+    """Whether an imported access log covers a part of a period. Without such a log, the fetches are unknown."""
 
     EVALUATED = "EVALUATED"
     NOT_EVALUATED = "NOT_EVALUATED"
@@ -47,7 +47,7 @@ class LoggedEvent:
 
 @dataclass(frozen=True)
 class FetchReport:
-    """What the access log says about a period."""
+    """The report of fetches in a period."""
 
     evaluation: FetchEvaluation
     first_event_at: datetime | None
@@ -99,7 +99,7 @@ def _require(export: UUID | None) -> UUID:
 
 
 def _read(event: Mapping[str, Any], name: str) -> Any:
-    """Return a field of an event. An export of the log has the names of nested fields with a dot, or nested objects."""
+    """Return a field of an event. A log file has either nested objects, or flat names with a dot for nested fields."""
     if name in event:
         return event[name]
     head, _, rest = name.partition(".")

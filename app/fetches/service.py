@@ -37,7 +37,9 @@ class ImportedLog:
 
 
 class FetchLogs:
-    """Imports files of the access log, as the worker. `own_key` is the worker's access key. Its reads are left out."""
+    """Imports files of the access log, as the worker. `own_key` is the worker's access key. The import ignores reads
+    with this key.
+    """
 
     def __init__(self, database: Database, *, bucket: str, own_key: str) -> None:
         self._database = database
@@ -46,7 +48,7 @@ class FetchLogs:
 
     async def import_lines(self, lines: Iterable[bytes]) -> ImportedLog:
         """Import a file with one JSON event in each line. A file that was imported before changes nothing. A line that
-        is no event is counted and left out. Raises AppError.
+        is no event is counted and ignored. Raises AppError.
         """
         done, digest, batch = ImportedLog(), hashlib.sha256(), set[Fetch]()
         for line in lines:
@@ -109,8 +111,8 @@ class FetchReports:
         self._database = database
 
     async def report(self, asker: Asker, since: datetime, until: datetime) -> FetchReport:
-        """Return what the access log says about a period of at most 366 days. Raises InvalidInput (fetch_period),
-        RateLimited (quota_pages).
+        """Return the report of fetches in a period of at most 366 days. Raises InvalidInput (fetch_period), RateLimited
+        (quota_pages).
         """
         if not timedelta() < until - since <= timedelta(days=MAX_REPORT_DAYS):
             raise InvalidInput("fetch_period", maximum=MAX_REPORT_DAYS)

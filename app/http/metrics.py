@@ -1,6 +1,6 @@
-"""The metrics of the API process in the text format of Prometheus, at a listener of their own.
+"""The metrics of the API process in the text format of Prometheus, on a separate listener.
 
-The listener is apart from the API's port, because a proxy that forwards the whole port would publish the metrics. Only
+The listener has its own port, because a proxy that forwards the API's port would otherwise publish the metrics. Only
 one database query runs at a time, and all callers that wait for it get the same answer.
 """
 

@@ -68,7 +68,7 @@ SET_CONSULTATION_LABEL: Final = Permission("consultation.set_label", _CLINICIAN,
 SHARE_CONSULTATION: Final = Permission("consultation.share", _CLINICIAN, "consultation")
 END_SHARE: Final = Permission("consultation.end_share", _CLINICIAN, "share")
 READ_SHARE: Final = Permission("consultation.read", _CLINICIAN, "consultation")
-"""What a repeated call of a share or an authorization reads, because only the first call changes anything."""
+"""The reads of a repeated call that shares or authorizes. Only the first call changes anything."""
 AUTHORIZE_SHARING: Final = Permission("consultation.authorize_sharing", _CLINICIAN, "consultation")
 WITHDRAW_SHARING_AUTHORIZATION: Final = Permission(
     "consultation.withdraw_authorization", _CLINICIAN, "sharing_authorization"

@@ -52,7 +52,7 @@ class TaskReports(Protocol):
         """Called after a run of the task."""
 
     async def report_failure(self, task: str, *, is_bug: bool) -> None:
-        """Called after a run of the task that failed. `is_bug` is false for the error of a service."""
+        """Called after a failed run of the task. `is_bug` is false if a service caused the error."""
 
 
 async def run_periodic_tasks(

@@ -1,6 +1,7 @@
 """The PDF of a signed note: pages for people, with the signed file of each version attached.
 
-A note with a character that the font lacks is refused, because a missing character could change what the note says.
+The module refuses a note with a character that the font lacks, because a missing character could change what the note
+says.
 """
 
 import io
@@ -28,7 +29,7 @@ _SECTIONS: Final = {
 
 def render_note_pdf(versions: Sequence[ReadVersion], language: Language, *, has_notice: bool) -> bytes:
     """Return the PDF of all versions of a signed note. A version that could not be verified has a sentence that says so
-    in place of its text. With `has_notice`, the notice against redisclosure stands on the first page. Raises Conflict
+    in place of its text. With `has_notice`, the first page contains the notice against redisclosure. Raises Conflict
     (signed_note_unprintable).
     """
     rows = list(

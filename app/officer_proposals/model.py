@@ -11,7 +11,7 @@ from app.errors import InvalidInput
 
 
 class ProposalKind(Enum):
-    """What a proposal changes."""
+    """The kind of change that a proposal makes."""
 
     RESET_SECOND_FACTOR = "RESET_SECOND_FACTOR"
     REINSTATE = "REINSTATE"

@@ -26,8 +26,9 @@ class SecondFactorResets:
         """Remove the second factors that the person had at the first attempt, and then end all sessions of the person.
         The method does nothing if the proposal is not APPROVED.
 
-        If the login no longer exists, or Supabase refuses the request, the proposal FAILED. Raises UpstreamFailed and
-        Timeout, after which the job runs again. A later attempt removes no factor that the person has enrolled since.
+        If the login no longer exists, or Supabase refuses the request, the method marks the proposal FAILED. Raises
+        UpstreamFailed and Timeout, after which the job runs again. A later attempt removes no factor that the person
+        has enrolled since.
         """
         async with self._database.as_service("reset_second_factor") as tx:
             wanted = await tx.one(_sql["second_factor_reset"], {"id": proposal_id})

@@ -110,7 +110,7 @@ class OfficerProposals:
         return await self._decide(asker, permissions.APPROVE_PROPOSAL, proposal_id, is_approved=True)
 
     async def reject(self, asker: Asker, proposal_id: UUID) -> OfficerProposal:
-        """Reject a proposal. The officer who proposed may reject it, too. Safe to repeat.
+        """Reject a proposal. The officer who made the proposal may also reject it. Safe to repeat.
 
         Raises NotFound and Conflict (proposal_decided, proposal_about_you).
         """

@@ -5,11 +5,11 @@ from app.officer_proposals.reassignments import Reassignments
 from app.officer_proposals.second_factors import SecondFactorResets
 
 RESET_ATTEMPTS = 24 * 60
-"""A day of attempts a minute apart."""
+"""The number of attempts. At one attempt per minute, the job tries for a day."""
 
 
 REASSIGN_ATTEMPTS = 24 * 60
-"""The attempts wait for recordings that are not finished, and for the database."""
+"""The number of attempts. The job is retried while recordings are not finished or the database is down."""
 
 
 def define_tasks(resets: SecondFactorResets, reassignments: Reassignments) -> list[Task]:

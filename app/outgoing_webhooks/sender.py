@@ -24,7 +24,7 @@ log: Final = logging.getLogger(__name__)
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 MOST_AT_ONCE: Final = 5
-"""The number of messages that are sent to one endpoint at once."""
+"""The maximum number of messages that the worker sends to one endpoint at the same time."""
 
 
 async def register_endpoints(database: Database, endpoints: Sequence[WebhookEndpoint]) -> None:
@@ -55,7 +55,7 @@ class WebhookSender:
         self.endpoints = tuple(endpoints)
 
     async def send_due(self, endpoint: WebhookEndpoint) -> int:
-        """Send the messages that are due at an endpoint until none is due, and return how many attempts were made."""
+        """Send the due messages of an endpoint until none is due, and return the number of attempts."""
         made = 0
         while claimed := await self._claim(endpoint):
             ended = await asyncio.gather(

@@ -1,5 +1,5 @@
-"""The service with which compliance reads the deliveries of outgoing webhooks, and has a message sent again. The worker
-sends the messages in `sender.py`.
+"""The service with which compliance reads the deliveries of outgoing webhooks, and asks the worker to send a message
+again. The worker sends messages with `sender.py`.
 """
 
 from collections.abc import Sequence

@@ -16,8 +16,8 @@ _TIME_ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+/-]{0,63}", re.ASCII)
 
 
 class Relation(StrEnum):
-    """How the person who looked relates to the patient. SYSTEM is the recording system itself, and OTHER an operator of
-    the practice's systems.
+    """The relation of the person who looked to the patient. SYSTEM is Resguardo itself, and OTHER is an operator of the
+    practice's systems.
     """
 
     SELF = "SELF"
@@ -30,7 +30,9 @@ class Relation(StrEnum):
 
 
 class RecordingFate(StrEnum):
-    """What became of a recording. FAILED means that the recording failed, and LOST that its file is missing."""
+    """The state of a recording in the report. FAILED means that the recording failed, and LOST that its file is
+    missing.
+    """
 
     IN_PROGRESS = "IN_PROGRESS"
     KEPT = "KEPT"
@@ -41,8 +43,8 @@ class RecordingFate(StrEnum):
 
 @dataclass(frozen=True)
 class ReportRequest:
-    """What a report is about: the calling patient, or one of the patient's consultations, or the patient of an approved
-    access request. `time_zone` is the name of a time zone, such as `America/New_York`, for the times in words.
+    """The subject of a report: the calling patient, one of the patient's consultations, or the patient of an approved
+    access request. `time_zone` is the name of the time zone of the times in the report, such as `America/New_York`.
     """
 
     access_request_id: UUID | None = None
@@ -117,7 +119,7 @@ class ReportedRecording:
 
     @property
     def text_key(self) -> str:
-        """Return which text says what became of the recording."""
+        """Return the state of the recording in the report."""
         if self.is_kept_longer and self.fate is RecordingFate.KEPT:
             return "KEPT_LONGER"
         return self.fate.value

@@ -1,5 +1,5 @@
-"""The service with which patients read who looked at their record, and what was recorded of them. A compliance officer
-reads both for the person who filed an approved access request.
+"""The service with which patients read the report of who looked at their record, and the report of what was recorded. A
+compliance officer reads both for the person who filed an approved access request.
 """
 
 from collections.abc import Sequence

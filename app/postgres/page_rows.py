@@ -34,9 +34,9 @@ union all
 ) as r
 order by r.{time} desc, r.id desc
 limit (select %(page_size)s::bigint)"""
-"""The page of a clinician: of the clinician's own rows, from an index in the order of the list, and of the few rows
-that other doctors share with the clinician. The policy decides about each row in both parts. Postgres could use no
-index for the policy alone, because it compares two columns.
+"""The page of a clinician has two parts: the clinician's own rows, from an index in the order of the list, and the few
+rows that other doctors share with the clinician. The policy checks each row of both parts. With the policy alone,
+Postgres could use no index, because the policy compares two columns.
 """
 _PAGE_OF_VALUES: Final = """\
 select r.* from unnest((select %({values})s::text[])) as v (value)

@@ -162,7 +162,7 @@ class Recordings:
                 await store.update_status(tx, mark_stopped(before))
                 await defer_job(tx, "stop_recording", recording_id)
             shown = _require_found(await store.show(tx, recording_id, selection, access.action))
-            if before is None:  # a colleague sees the recording and may not stop it
+            if before is None:  # a colleague may see the recording but not stop it
                 raise Forbidden("not_permitted")
             return shown
 
@@ -243,9 +243,9 @@ class Recordings:
         file_id: UUID | None = None,
         viewing: Viewing | None = None,
     ) -> tuple[str, int, bool]:
-        """Return the object key of a READY file of a recording, after the audit row is committed, and for how many
-        seconds a URL may be valid. A URL is valid no longer than the caller's access: a share or an emergency access
-        may end sooner than the lifetime of URLs. Also return whether the notice against redisclosure
+        """Return the object key of a READY file of a recording, after the audit row is committed, and the number of
+        seconds for which a URL may be valid. A URL is valid no longer than the caller's access, because a share or an
+        emergency access may end before the lifetime of URLs. Also return whether the notice against redisclosure
         accompanies the file.
 
         The method raises Conflict only after the commit, so that a refused request leaves an audit row too.

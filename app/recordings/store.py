@@ -167,8 +167,8 @@ async def read_unready_reason(tx: Transaction, recording_id: UUID) -> str:
 
 
 async def read_lifetime(tx: Transaction, recording_id: UUID, most: int) -> tuple[int, bool]:
-    """Return for how many seconds a URL of a recording may be valid: at most `most`, and no longer than the caller's
-    access to the recording lasts. Also return whether the notice against redisclosure accompanies the recording.
+    """Return the number of seconds for which a URL of a recording may be valid: at most `most`, and no longer than the
+    caller has access to the recording. Also return whether the notice against redisclosure accompanies the recording.
     """
     row = await tx.one(_sql["read_lifetime"], {"id": recording_id, "most": most})
     return (0, False) if row is None else (row["seconds"] or 0, row["has_notice"])

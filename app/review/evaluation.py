@@ -7,10 +7,10 @@ from app.postgres.database import Database
 from app.postgres.queries import Queries
 
 BATCH: Final = 500
-"""How many events one transaction evaluates at most."""
+"""The maximum number of events that one transaction evaluates."""
 
 MOST_BATCHES: Final = 20
-"""How many batches one run evaluates at most. The next run goes on where this run ended."""
+"""The maximum number of batches that one run evaluates. The next run continues after the last batch."""
 
 REASON: Final = "review_audit_log"
 _sql = Queries(Path(__file__).with_name("queries.sql"))

@@ -72,7 +72,7 @@ class ReviewPolicyStatus(StrEnum):
 
 @dataclass(frozen=True)
 class RuleState:
-    """A rule in force, and what it matched among the events that were evaluated in the last 30 days."""
+    """A rule in force, and its number of matches among the events that were evaluated in the last 30 days."""
 
     rule: ReviewRule
     status: ReviewRuleStatus

@@ -1,4 +1,4 @@
-"""What the owner of the database does for the review: proposes rules, adopts the first rules, and imports the pairs of
+"""The operations of the database owner on the review: propose rules, adopt the first rules, and import the pairs of
 related ids.
 """
 
@@ -105,7 +105,7 @@ def import_pairs(owner_url: str, pairs: list[Pair], relations: list[str]) -> int
     """Replace all pairs of the given relations by these pairs, and return how many there are.
 
     Raises InvalidInput (pairs_malformed) for a pair of another relation, and NotFound (pair_unknown) if an id is
-    unknown. Nothing is imported then.
+    unknown. After an error, no pair is imported.
     """
     if not relations or not set(relations) <= set(RELATIONS):
         raise InvalidInput("pairs_malformed", place="relation")

@@ -92,7 +92,7 @@ class ReviewRules:
 
 
 def parse(text: str) -> ReviewRules:
-    """Return the rules in a rules file. Each rule must be in the file, so a rule cannot be lost by mistake.
+    """Return the rules in a rules file. The file must contain each rule, so that nobody removes a rule by mistake.
 
     Raises InvalidInput (review_malformed) with the `place` of the first error.
     """

@@ -29,7 +29,7 @@ class ShareEndReason(StrEnum):
 
 @dataclass(frozen=True)
 class ShareOrder:
-    """A share to be made. Raises InvalidInput (bad_date) if its end has no time zone."""
+    """The request for a share. Raises InvalidInput (bad_date) if its end has no time zone."""
 
     consultation_id: UUID
     colleague_id: UUID

@@ -1,7 +1,8 @@
 """The service with which a doctor shares a consultation with a colleague, and ends a share.
 
-A share shows the consultation and what was made from it, and never lets the colleague download anything. The row level
-security policies decide what the colleague sees (`policies/access/shares.sql`).
+A share lets the colleague read the consultation, its recordings and the data that was made from them. The colleague
+cannot download anything. The row level security policies decide which rows the colleague sees
+(`policies/access/shares.sql`).
 """
 
 from uuid import UUID
@@ -18,7 +19,7 @@ _PLAIN = Selection()
 
 
 class Shares:
-    """The service. Each method writes one audit row, which names the answer."""
+    """The service. Each method writes one audit row, which names the returned row."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -26,8 +26,8 @@ class StaffBans:
         """Ban a suspended member at Supabase Auth, and then end the sessions that were opened since the suspension. If
         the member is active, lift the ban instead.
 
-        The status in the database decides, and not the reason why the job was queued. The jobs of one member run one
-        after the other, so the last job sees the last status.
+        The job applies the current status in the database, whatever change queued the job. The jobs of one member run
+        one after the other, so the last job applies the last status.
 
         If the person's login no longer exists, or if Supabase refuses the change, the job ends and the audit log
         records the failure. Raises UpstreamFailed and Timeout, after which the job runs again.

@@ -66,7 +66,7 @@ class StaffStatus(Enum):
 @dataclass(frozen=True)
 class StaffMember:
     """A staff member. `suspended_at` is set if the member is suspended. `last_used_at` is None if the member has never
-    used the login, or if nobody asked for it.
+    used the login, or if the query did not read it.
     """
 
     id: UUID

@@ -1,4 +1,4 @@
-"""Services for staff: return who the caller is, and list, invite and suspend staff members, and set their published
+"""Services for staff: return the caller's own entry, list, invite and suspend staff members, and set their published
 names.
 """
 

@@ -118,7 +118,7 @@ def certificate_words(language: Language) -> dict[str, str]:
 
 
 def accounting_words(language: Language) -> dict[str, str]:
-    """Return the words on the pages and in the columns of an accounting of disclosures."""
+    """Return the texts of the pages and columns of an accounting of disclosures."""
     return error_texts(language)["accounting"]
 
 

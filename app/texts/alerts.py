@@ -11,11 +11,11 @@ from app.texts.reasons import Sentences
 
 @dataclass(frozen=True)
 class AlertText:
-    """What people read about one kind of alert."""
+    """The texts of one kind of alert."""
 
-    #: What is the case while the alert is open.
+    #: The state of the system while the alert is open.
     text: Sentences
-    #: What the operator or the compliance officer can do.
+    #: The remedy: the next step of the operator or the compliance officer.
     remedy: Sentences
 
 

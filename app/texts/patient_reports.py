@@ -1,7 +1,7 @@
 """The words of the reports that a patient reads: who looked at the patient's record, and what was recorded.
 
 `patient_reports.toml` contains them in English and Spanish. It names every audit action, purpose, basis and outcome:
-those that a patient reads about with their words, and all others with the reason why no patient reads about them.
+the file gives the text of each term that the reports show, and for each other term the reason why no report shows it.
 """
 
 import tomllib
@@ -51,7 +51,7 @@ def load_report_texts() -> ReportTexts:
 
 
 def describe_person(relation: str, name: str | None, language: Language) -> str:
-    """Return who a person is: their name with their relation to the patient, or only the relation."""
+    """Return the description of a person: the name with the relation to the patient, or only the relation."""
     texts = load_report_texts()
     role = texts.people[relation][language]
     if name is None:
@@ -67,7 +67,9 @@ def describe_look(who: str, action: str, outcome: str, language: Language) -> st
 
 
 def describe_grounds(purpose: str, basis: str, language: Language) -> str:
-    """Return why a person looked: the purpose, and the basis of their right. The result begins with a capital."""
+    """Return the reason for which a person looked: the purpose, and the basis of the person's right. The result begins
+    with a capital.
+    """
     texts = load_report_texts()
     sentence = texts.words["why"][language].format(
         purpose=texts.purposes[purpose][language],
@@ -77,13 +79,13 @@ def describe_grounds(purpose: str, basis: str, language: Language) -> str:
 
 
 def describe_refusal(reason: str | None, language: Language) -> str:
-    """Return why a request was refused, for a reason of the audit log."""
+    """Return the text of the reason for which a request was refused. `reason` is a reason of the audit log."""
     texts = load_report_texts()
     return texts.refusals[texts.refusal_reasons.get(reason or "", "OTHER")][language]
 
 
 def describe_recording(status: str, day: date | None, language: Language) -> str:
-    """Return what became of a recording. `day` is the last day of its term, or the day of its destruction."""
+    """Return the text of the state of a recording. `day` is the last day of its term, or the day of its destruction."""
     texts = load_report_texts().recordings
     if day is not None:
         return texts[status][language].format(day=write_day(day, language))

@@ -208,8 +208,9 @@ async def switch(tx: Transaction, consultation_id: UUID, *, is_on: bool) -> None
 async def store_subtitle_link(
     tx: Transaction, recording_id: UUID, secret: bytes, *, lifetime_seconds: int
 ) -> tuple[datetime, int, bool] | None:
-    """Store a subtitle link, and return its expiry, in how many seconds that is, and whether the notice against
-    redisclosure accompanies the subtitles. Return None if the transcript does not belong to the person or is not READY.
+    """Store a subtitle link, and return its expiry, the number of seconds until the expiry, and whether the notice
+    against redisclosure accompanies the subtitles. Return None if the transcript does not belong to the person or is
+    not READY.
 
     Raises Conflict (recording_being_deleted).
     """

@@ -33,9 +33,9 @@ class _Cue:
 
 
 def webvtt(turns: Sequence[Turn], labels: Mapping[Speaker, str], *, notice: str | None = None) -> str:
-    """Return the turns of a transcript as WebVTT. The WebVTT voice of a cue is the label that the caller gave for
-    the speaker. If the speaker has no label, the cue has no voice. The notice is one line without `-->`, and stands in
-    a comment before the cues. SRT has no comments.
+    """Return the turns of a transcript as WebVTT. The WebVTT voice of a cue is the label that the caller gave for the
+    speaker. If the speaker has no label, the cue has no voice. The notice is one line without `-->`, in a comment
+    before the cues. SRT has no comments.
     """
     voices = {
         voice: name.translate(_ESCAPES).replace("--", "-&#45;")

@@ -88,7 +88,9 @@ class AgreementWatch:
         self._services = services
 
     async def run_once(self) -> None:
-        """Compare the register with today. A service without an entry is no finding: production does not start."""
+        """Compare the register with today. A service without an entry opens no alert, because a process in production
+        does not start without the entry.
+        """
         async with self._database.as_service("watch_agreements") as tx:
             gaps = await store.find_gaps(tx, self._services, WARNING_DAYS)
         await self._alerts.replace(

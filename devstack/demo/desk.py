@@ -1,4 +1,6 @@
-"""Shows shares and the emergency access, and how compliance officers and the patient learn of them."""
+"""Demonstrates shares and the emergency access, and the reports that compliance officers and the patient read about
+them.
+"""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Shows that the audit log proves itself: a receipt of an event, a verification of the whole log, and an evidence
+"""Demonstrates the proofs of the audit log: the receipt of an event, the verification of the whole log, and an evidence
 pack.
 """
 

@@ -1,4 +1,6 @@
-"""The test receiver of outgoing webhooks: an HTTP server on the loopback address. A test decides how it answers."""
+"""The test receiver of outgoing webhooks: an HTTP server on the loopback address. Tests set the answers of the
+receiver.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -22,7 +24,7 @@ class Received:
 
 @dataclass(frozen=True)
 class Answer:
-    """How the receiver answers a request. Without a status, it never answers."""
+    """The answer of the receiver to a request. If `status` is None, the receiver sends no answer."""
 
     status: int | None = 204
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -30,8 +32,8 @@ class Answer:
 
 @dataclass
 class WebhookReceiver:
-    """Receives messages. The next request gets the first of `answers`, or 204 if there is none. A message that no
-    secret verifies gets 401. `on_message` is called with each verified message.
+    """Receives messages. The next request gets the first of `answers`, or 204 if there is none. A message whose
+    signature does not match any secret gets 401. `on_message` is called with each verified message.
     """
 
     secret: str = field(repr=False)

@@ -1,4 +1,4 @@
-"""Runs the test receiver of outgoing webhooks as a child of the dev stack. It keeps the messages of all runs."""
+"""Runs the test receiver of outgoing webhooks as a child of the dev stack. Its file keeps the messages of all runs."""
 
 import base64
 import json

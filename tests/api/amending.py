@@ -100,4 +100,4 @@ STAGES = {
     "rebutAmendment": "DISPUTED",
     "includeAmendment": "DENIED",
 }
-"""The stage that an amendment needs for a mutation that does not need it OPEN."""
+"""The stage of the amendment that each of these mutations needs. Every other mutation needs an OPEN amendment."""

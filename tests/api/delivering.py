@@ -14,8 +14,8 @@ AGREEMENT = {"service": "OTHER", "vendor": "Backups Inc.", "version": "2026-01",
 def insert_delivery(
     harness: ApiHarness, status: Literal["PENDING", "DELIVERED", "FAILED"] = "FAILED", **given: Any
 ) -> UUID:
-    """Return the id of a delivery with one attempt. The helper inserts it with SQL, and so that the worker of the tests
-    does not send it: the worker has no endpoints.
+    """Return the id of a delivery with one attempt. The helper inserts the rows with SQL. The worker of the tests does
+    not send the delivery, because the worker has no endpoints.
     """
     delivery, now = uuid4(), harness.practice.now()
     endpoint = f"siem-{delivery.hex[:8]}"

@@ -46,7 +46,7 @@ async def _entry(officer: Person, review: str, member: Person) -> Any:
 
 
 async def _keep_everyone_else(harness: ApiHarness, review: str, *removed: Person) -> None:
-    """Keep the members of other tests."""
+    """Decide to keep the members that other tests created."""
     await harness.rows(
         "update resguardo.access_review_entries set decision = 'KEEP' where review_id = %s and member_id <> all(%s)"
         " returning id",

@@ -359,7 +359,7 @@ async def _record_amendment(at: Arranged) -> Call:
 
 
 def _amendment_call(name: str, **given: object) -> Arrange:
-    """Return how a mutation of one amendment is arranged."""
+    """Return the function that prepares a mutation of one amendment."""
 
     async def arrange(at: Arranged) -> Call:
         amendment = await insert_amendment(at.harness, at.case, STAGES.get(name, "OPEN"))

@@ -259,7 +259,7 @@ def test_query_of_one_object_that_several_keys_identify_takes_by() -> None:
 
 
 COLLECTIVES = {"EmergencyAccess": "EmergencyAccesses", "StaffMember": "staff"}
-"""The types whose plural is a word of its own."""
+"""The types with an irregular plural."""
 
 
 def test_query_is_named_after_what_it_returns() -> None:

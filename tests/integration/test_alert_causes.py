@@ -1,4 +1,4 @@
-"""Tests of the alerts that the stored rows open: each opens while its cause is there, and closes by itself."""
+"""Tests of the alerts that the stored rows open: each opens when its cause appears, and closes when the cause ends."""
 
 from collections.abc import AsyncIterator
 from typing import Any, LiteralString

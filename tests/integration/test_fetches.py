@@ -1,4 +1,4 @@
-"""Tests of the bucket's access log beside the issued URLs: a read without an issued URL is a finding."""
+"""Tests that compare the bucket's access log with the issued URLs: a read without an issued URL is a finding."""
 
 import json
 from collections.abc import AsyncIterator

@@ -1,5 +1,5 @@
 """Tests of outgoing webhooks, with a real database and the test receiver of the dev stack, which verifies each message
-with the library of Standard Webhooks: what is sent, when it is sent again, and to which addresses nothing is sent.
+with the library of Standard Webhooks. They test the content of messages, the retries, and the refused addresses.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
 NOTE = UUID(int=7)
 DAY = 86_400
 WITHOUT_ALERTS = tuple(one for one in WEBHOOK_EVENT_TYPES if one != "alert.opened")
-"""An alert about the endpoint itself is a further message to it, which most tests do not count."""
+"""The event types of most tests. They exclude alerts, because an alert about the endpoint is itself a message to it."""
 
 
 @dataclass
@@ -329,7 +329,7 @@ async def test_two_workers_send_each_message_once(harness: WebhookHarness) -> No
 
 @pytest.mark.parametrize("years", [-3, 3])
 async def test_wrong_time_of_the_database_ends_no_delivery(harness: WebhookHarness, years: int) -> None:
-    """A delivery and a pause that were stored while the clock was wrong do not wait for years."""
+    """A due time and a pause that were stored with a wrong clock do not delay a delivery for years."""
     harness.receiver.answers = [Answer(503)]
     harness.announce()
     await harness.send()

@@ -1,5 +1,5 @@
-"""Tests that the words of a patient's reports are complete, that a page costs no more in a long audit log, and that a
-page ends where it can be continued.
+"""Tests that the words of a patient's reports are complete, that a page costs no more in a long audit log, and that the
+next page continues where a page ended.
 """
 
 import re
@@ -34,7 +34,9 @@ PATIENTS: Final = {
 }
 BLOCKS_PER_ROW = 20
 BLOCKS_OF_A_WALK = 40
-"""The bitmaps of all actions and outcomes in one block of the search index cost at most this many blocks."""
+"""The maximum number of blocks that Postgres reads for the bitmaps of all actions and outcomes in one block of the
+search index.
+"""
 
 WALKED_BY_THE_BUSY = 20
 """A page of the busy patient is full after a few blocks of the search index."""

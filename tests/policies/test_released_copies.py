@@ -1,4 +1,4 @@
-"""Tests that the list of what left the system costs no more if the audit log is long."""
+"""Tests that a long audit log does not make the list of released copies slower."""
 
 from uuid import uuid4
 

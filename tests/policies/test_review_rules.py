@@ -1,5 +1,5 @@
-"""Tests of the rules of the review: what each rule finds and leaves alone, and that each sealed event is evaluated
-exactly once, also if it is committed late or the evaluation dies.
+"""Tests of the rules of the review: which events each rule matches and does not match, and that each sealed event is
+evaluated exactly once, also if it is committed late or the evaluation dies.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ class Log:
     sealed: dict[int, int] = field(default_factory=dict)
 
     def event(self, action: str, at: datetime = NOON, *, seal: bool = True, **given: Any) -> UUID:
-        """Insert an event, and seal it unless `seal` is false. Ana acts, with the patient Paula."""
+        """Insert an event, and seal it unless `seal` is false. The actor is Ana and the patient is Paula."""
         values: dict[str, Any] = {
             "id": uuid4(),
             "recorded_at": at,
@@ -65,7 +65,7 @@ class Log:
         return UUID(str(values["id"]))
 
     def seal(self, event_id: UUID, at: datetime) -> None:
-        """Give an event the next leaf of the log of its year."""
+        """Seal an event as the next leaf of the log of its year."""
         index = self.sealed.get(at.year, 0)
         self.sealed[at.year] = index + 1
         self.owner.execute(

@@ -1,4 +1,5 @@
-"""Tests of shares and of emergency access: who sees a consultation that is not their own, until when, and what for.
+"""Tests of shares and of emergency access: which clinicians see another doctor's consultation, until when, and for
+which operations.
 
 Ana shares her consultation `over` with Berta. Everyone consented there to a text that names shares and emergency
 access. Dario has an emergency access to Ana's patient Paula.
@@ -51,7 +52,7 @@ OPENED: dict[str, LiteralString] = {
     "thumbnail": "select count(private.store_thumbnail_link(%s, sha256('t'), 60))",
     "whether it is held": "select count(private.is_own_held(%s))",
 }
-"""The doors that a share and an emergency access open."""
+"""The reads that a share and an emergency access permit."""
 CLOSED: dict[str, LiteralString] = {
     "download": (
         "select count(*) from private.release_object_key('recording.issue_url', %s, null) as k where k is not null"
@@ -77,7 +78,7 @@ CLOSED: dict[str, LiteralString] = {
         "select count(*) from private.begin_session_note('psychotherapy_note.write', %s, array[''::bytea], '{first}')"
     ),
 }
-"""The doors that stay closed to everyone but the doctor. Each gives no row."""
+"""The statements that only the doctor may run. For everyone else, each returns no row."""
 
 
 @contextmanager
@@ -323,7 +324,7 @@ def test_withdrawal_or_an_older_text_ends_the_share_and_the_emergency_access(
     assert see_all(practice, "berta") == set()
     assert see_all(practice, "dario") == set()
     assert newest(practice, "consultation.end_share")["reason"] == "consent_withdrawn"
-    with superuser(practice) as owner:  # a new consent begins no share again
+    with superuser(practice) as owner:  # a new consent does not restore the share
         owner.execute(
             "update resguardo.consents set decision = 'GIVEN', text_version = '2027-02' where consultation_id = %s",
             [OVER],
@@ -347,7 +348,7 @@ def test_guest_who_joins_later_without_consent_ends_the_share(practice: Database
 
 
 def test_withdrawal_and_share_at_once_leave_no_share(practice: Database) -> None:
-    """The withdrawal locks the consultation. The share waits, and then sees the withdrawal."""
+    """The withdrawal locks the consultation. A concurrent share waits, and then sees the withdrawal."""
     with superuser(practice) as owner:
         owner.execute(
             "update resguardo.consents set text_version = '2027-02' where consultation_id = %s", [LIVE]
@@ -611,7 +612,7 @@ def test_access_of_a_colleague_ends_when_the_url_of_a_playback_ends(practice: Da
 def test_url_outlives_neither_the_share_nor_the_authorization_of_a_sensitive_consultation(
     practice: Database, basis: str
 ) -> None:
-    """An emergency access of an hour prolongs neither."""
+    """An emergency access does not prolong the share or the authorization."""
     with superuser(practice) as owner:
         owner.execute("delete from resguardo.sharing_authorizations")
         owner.execute(

@@ -1,4 +1,4 @@
-"""Tests of the words of a patient's reports: both languages say everything, and every sentence can be made."""
+"""Tests of the words of a patient's reports: both languages have every text, and every sentence can be formed."""
 
 import string
 from collections.abc import Iterator, Mapping

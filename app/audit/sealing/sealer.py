@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 _sql = Queries(Path(__file__).with_name("queries.sql"))
 
 REPEAT_SECONDS: Final = 60
-"""The interval at which the sealer repeats a line in the log, and writes an alert again."""
+"""The interval at which the sealer repeats a log line and writes an open alert again."""
 
 _KINDS: Final = (AlertKind.AUDIT_LOG_DIFFERS, AlertKind.AUDIT_SEALING_FAILED)
 _DIFFERENCES: Final = {
@@ -111,7 +111,7 @@ class Sealer:
 
     @contextmanager
     def _isolated(self, name: str) -> Iterator[None]:
-        """Report an error that only changed rows can cause, and continue after the block."""
+        """Report an error of the block that only tampered rows can cause, and continue after the block."""
         try:
             yield
         except (psycopg.Error, TransparencyLogError) as error:
@@ -204,7 +204,7 @@ class Sealer:
             await tx.run(_sql["discard_queued_twice"])
 
     def _log(self, about: str, message: str, *arguments: object) -> None:
-        """Log what the alert cannot say, at most once a minute for each subject."""
+        """Log details that the alert does not contain, at most once a minute for each subject."""
         now = self._clock()
         if now - self._logged_at.get(about, now - REPEAT_SECONDS) >= REPEAT_SECONDS:
             self._logged_at[about] = now

@@ -1,8 +1,8 @@
 """Sends one message to one webhook endpoint: a POST that follows no redirect, uses no proxy, and reads no body.
 
 The client resolves the host name itself, checks every address of the answer, and connects to a checked address. The
-name is not resolved again between the check and the connection, so an answer of DNS that changes (DNS rebinding) gains
-nothing. The certificate is still checked against the host name.
+client does not resolve the name again between the check and the connection, so a changed DNS answer (DNS rebinding) has
+no effect. The certificate is still checked against the host name.
 """
 
 import asyncio
@@ -89,7 +89,7 @@ class _CheckedNetwork(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,  # noqa: ASYNC109 - httpcore names the parameter
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Refuse: an endpoint is never a socket of the machine."""
+        """Raise an error, because no endpoint is a Unix socket."""
         raise ForbiddenAddressError
 
     async def sleep(self, seconds: float) -> None:
@@ -126,7 +126,9 @@ class EndpointClient:
         await self._pool.aclose()
 
     async def post(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Send a message, and return the result. The method raises no error of the network."""
+        """Send a message, and return the result. The method returns network errors in the result and does not raise
+        them.
+        """
         started = time.monotonic()
         code: int | None = None
         error: str | None
@@ -177,8 +179,8 @@ def _find_error(code: int) -> str | None:
 
 
 def _read_retry_after(headers: Mapping[bytes, bytes]) -> int:
-    """Return the pause in the header Retry-After, in seconds, or 0. A date is compared with the date of the answer, so
-    that a wrong clock of this machine does not matter.
+    """Return the pause in the header Retry-After, in seconds, or 0. The function compares a date in Retry-After with
+    the answer's header Date, so a wrong clock of this machine has no effect.
     """
     asked = headers.get(b"retry-after", b"").decode("latin-1").strip()
     if asked.isascii() and asked.isdigit() and len(asked) <= 9:
