@@ -27,8 +27,8 @@ class StaffAccessReview(Node):
     status: model.AccessReviewStatus = strawberry.field(
         description="The status says whether the review is open, decided or carried out."
     )
-    started_by: User = strawberry.field(description="This officer made the review.")
-    started_at: datetime = strawberry.field(description="This is when the officer made the review.")
+    started_by: User = strawberry.field(description="This officer started the review.")
+    started_at: datetime = strawberry.field(description="This is when the officer started the review.")
     decided_by: User | None = strawberry.field(
         description="This officer approved or rejected the review. It is null before that."
     )
@@ -61,8 +61,8 @@ class StaffAccessReview(Node):
 
 @strawberry.type(
     description=(
-        "This says what a review found about one staff member, and what it decides. Only compliance officers may "
-        "read it."
+        "This is the entry of an access review about one staff member, with the last use and the decision. Only "
+        "compliance officers may read it."
     )
 )
 class StaffAccessReviewEntry(Node):
@@ -70,7 +70,7 @@ class StaffAccessReviewEntry(Node):
     member: User = strawberry.field(description="This is the login of the staff member.")
     joined_at: datetime = strawberry.field(description="This is when the person became a staff member.")
     role: StaffRole = strawberry.field(description="This is the role of the staff member.")
-    role_given_at: datetime = strawberry.field(description="This is since when the person has the role.")
+    role_given_at: datetime = strawberry.field(description="This is when the person got the role.")
     last_used_at: datetime | None = strawberry.field(
         description="This is when the person last used the login. It is null if the person never used it."
     )
@@ -81,7 +81,7 @@ class StaffAccessReviewEntry(Node):
         description="This says whether the member keeps the access."
     )
     decided_by: User | None = strawberry.field(
-        description="This officer changed the decision. It is null if nobody changed what the review proposes."
+        description="This officer changed the decision. It is null if nobody changed the proposed decision."
     )
     outcome: model.AccessOutcome | None = strawberry.field(
         description="This says what happened to the access after the approval. It is null before that."
@@ -210,7 +210,7 @@ async def start_staff_access_review(
 
 
 async def decide_staff_access(info: Info, input: DecideStaffAccessInput) -> DecideStaffAccessPayload | None:
-    """Change what an open review decides about one staff member."""
+    """Change the decision of an open review about one staff member."""
     changed = await info.context.services.access_reviews.decide(
         await info.context.asker(), parse_id(input.review_id), parse_id(input.user_id), input.decision
     )

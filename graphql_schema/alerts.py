@@ -31,7 +31,7 @@ class Alert(Node):
     )
     status: model.AlertStatus = strawberry.field(description="This is the status of the alert.")
     entity_type: str | None = strawberry.field(
-        description="This is the type of the entities with these ids, as in audit events, such as `recording`."
+        description="This is the type of the entities in `entityIds`, as in audit events, such as `recording`."
     )
     entity_ids: list[strawberry.ID] = strawberry.field(
         description="These are the ids of the entities that the alert is about, at most 100 of them."

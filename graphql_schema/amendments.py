@@ -25,7 +25,8 @@ class AmendmentStatement:
     kind: model.AmendmentStatementKind = strawberry.field(description="This says what the statement is.")
     text: str | None = strawberry.field(
         description=(
-            "This is the text of the statement. It is null if its key was destroyed with the patient's record."
+            "This is the text of the statement. It is null if the key of the text was destroyed with the patient's "
+            "record."
         )
     )
     persons_to_inform: str | None = strawberry.field(
@@ -112,7 +113,7 @@ class RequestAmendmentInput:
     part: model.AmendmentPart = strawberry.field(description="This is the part of the record to amend.")
     recording_id: strawberry.ID | None = strawberry.field(
         default=None,
-        description="This is the id of the recording to which the part belongs. Each part but RECORD requires it.",
+        description="This is the id of the recording to which the part belongs. Every part except RECORD requires it.",
     )
     text: str = strawberry.field(description="This is the text of the request, with 1 to 10,000 characters.")
     idempotency_key: str | None = strawberry.field(default=None, description=IDEMPOTENCY_KEY)
@@ -128,7 +129,7 @@ class RecordAmendmentRequestInput:
     part: model.AmendmentPart = strawberry.field(description="This is the part of the record to amend.")
     recording_id: strawberry.ID | None = strawberry.field(
         default=None,
-        description="This is the id of the recording to which the part belongs. Each part but RECORD requires it.",
+        description="This is the id of the recording to which the part belongs. Every part except RECORD requires it.",
     )
     text: str = strawberry.field(description="This is the text of the request, with 1 to 10,000 characters.")
     received_on: date = strawberry.field(

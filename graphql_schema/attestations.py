@@ -53,7 +53,7 @@ class AttestReviewInput:
         description="This is the reviewed month in UTC, such as `2026-10`. It must be over."
     )
     findings: list[model.ReviewFinding] = strawberry.field(
-        description="These are the findings of the review, each once. NOTHING stands alone."
+        description="These are the findings of the review, each once. NOTHING cannot be combined with another finding."
     )
     note: str | None = strawberry.field(
         default=None, description="This is a note of 1 to 2,000 characters, which should name nobody."

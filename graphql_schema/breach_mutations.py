@@ -124,8 +124,9 @@ class DecideBreachInput:
     residents: list[BreachResidentsInput] | None = strawberry.field(
         default=None,
         description=(
-            "These are the numbers of affected patients by state or jurisdiction, and each patient counts once. A "
-            "place with more than 500 needs a notice to the media. Without this, all patients are of one place."
+            "These are the numbers of affected patients in each state or jurisdiction. Each patient counts once. A "
+            "jurisdiction with more than 500 affected patients needs a notice to the media. If this field is omitted, "
+            "all patients count as residents of one jurisdiction."
         ),
     )
     late_reason: model.BreachLateReason | None = strawberry.field(default=None, description=_LATE)
@@ -157,7 +158,7 @@ class RecordBreachNoticePayload(BreachAssessmentPayload):
 @strawberry.input(description="With this input, a compliance officer records a sanction.")
 class RecordSanctionInput:
     member_id: strawberry.ID = strawberry.field(
-        description="This is the user id of the member of staff against whom the sanction is."
+        description="This is the user id of the sanctioned member of staff."
     )
     category: model.SanctionCategory = strawberry.field(description="This is the category of the violation.")
     measure: model.SanctionMeasure = strawberry.field(

@@ -116,8 +116,7 @@ class BreachAssessment(Node):
     id: strawberry.ID = strawberry.field(description="This is the id of the assessment, a UUID.")
     subject: User | None = strawberry.field(
         description=(
-            "The assessment is about the access of this member of staff. It is null if nobody of the staff is "
-            "suspected."
+            "The assessment is about the access of this member of staff. It is null if no member of staff is suspected."
         )
     )
     status: model.BreachStatus = strawberry.field(description="This is the status of the assessment.")

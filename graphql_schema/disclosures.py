@@ -112,7 +112,7 @@ class Disclosure(Node):
     @strawberry.field(  # type: ignore[untyped-decorator] # strawberry types it as Any
         description=(
             "This notice accompanies information about the treatment of a substance use disorder (42 CFR 2.32). It is "
-            "null if the information is about no consultation of such sensitivity."
+            "null if the information is about no consultation of the sensitivity `SUBSTANCE_USE`."
         )
     )
     def redisclosure_notice(root: strawberry.Parent[Row], info: Info) -> str | None:
@@ -135,12 +135,15 @@ class DisclosureSuspension(Node):
     )
     official: str | None = strawberry.field(
         description=(
-            "This identifies the agency or its official. It is null if the key of the text was destroyed with the "
-            "patient's record."
+            "This names the agency, or the official who asked for the suspension. It is null if the key of the text "
+            "was destroyed with the patient's record."
         )
     )
     is_written: bool = strawberry.field(
-        description="This says whether the agency's statement is in writing. An oral one suspends for 30 days at most."
+        description=(
+            "This says whether the agency's statement is in writing. After an oral statement, the suspension lasts at "
+            "most 30 days."
+        )
     )
     starts_at: datetime = strawberry.field(description="This is when the suspension was recorded and began.")
     ends_at: datetime = strawberry.field(description="This is when the suspension ends by itself.")
@@ -305,7 +308,7 @@ class SuspendDisclosuresInput:
     patient: PatientBy = strawberry.field(description="This is the patient whose right is suspended.")
     agency: model.SuspendingAgency = strawberry.field(description="This is the kind of agency that asked.")
     official: str = strawberry.field(
-        description="This identifies the agency or its official, with 1 to 200 characters."
+        description="This names the agency, or the official who asked for the suspension, with 1 to 200 characters."
     )
     is_written: bool = strawberry.field(description="This says whether the agency's statement is in writing.")
     ends_at: datetime = strawberry.field(

@@ -262,7 +262,7 @@ describe_enum(
 )
 describe_enum(
     patient_reports.RecordingFate,
-    description="The fate says what became of a recording of the patient.",
+    description="The fate says what happened to a recording of the patient.",
     values={
         patient_reports.RecordingFate.IN_PROGRESS: "It is being recorded or stored.",
         patient_reports.RecordingFate.KEPT: "The practice keeps the recording.",
@@ -329,7 +329,7 @@ describe_enum(
         ShareEndReason.ENDED_BY_DOCTOR: "The doctor of the consultation ended the share.",
         ShareEndReason.ENDED_BY_COLLEAGUE: "The colleague ended the share.",
         ShareEndReason.CONSENT_WITHDRAWN: (
-            "A participant withdrew the consent, or a participant must consent who has not consented to shares."
+            "A participant withdrew the consent, or a participant who must consent has not consented to shares."
         ),
         ShareEndReason.AUTHORIZATION_WITHDRAWN: "The patient withdrew the authorization.",
         ShareEndReason.COLLEAGUE_SUSPENDED: "The colleague was suspended, or is no longer a clinician.",
@@ -560,13 +560,13 @@ describe_enum(
 describe_enum(
     access_reviews.AccessReviewStatus,
     name="StaffAccessReviewStatus",
-    description="The status says how far a review of the access of staff is.",
+    description="The status says whether a review of the access of staff is open, decided or carried out.",
     values={
         access_reviews.AccessReviewStatus.OPEN: "The review waits for the decision of a second officer.",
         access_reviews.AccessReviewStatus.APPROVED: (
             "A second officer approved the review, and the worker removes access."
         ),
-        access_reviews.AccessReviewStatus.DONE: "The worker has removed the access that the review removes.",
+        access_reviews.AccessReviewStatus.DONE: "The worker has suspended the members whose access the review removes.",
         access_reviews.AccessReviewStatus.REJECTED: "An officer rejected the review.",
     },
 )
@@ -602,7 +602,7 @@ describe_enum(
         ),
         officer_proposals.ProposalKind.REINSTATE: "The suspension of the member ends.",
         officer_proposals.ProposalKind.REASSIGN_CONSULTATIONS: (
-            "The consultations of a doctor who left get another doctor."
+            "Another doctor gets the consultations of a doctor who left."
         ),
     },
 )
@@ -641,7 +641,7 @@ describe_enum(
         officer_proposals.ProposalReason.LEFT_PRACTICE: "The doctor left the practice.",
         officer_proposals.ProposalReason.RETIRED: "The doctor is retired.",
         officer_proposals.ProposalReason.LONG_ABSENCE: "The doctor is absent for a long time.",
-        officer_proposals.ProposalReason.DIED: "The doctor is dead.",
+        officer_proposals.ProposalReason.DIED: "The doctor died.",
     },
 )
 describe_enum(
@@ -823,7 +823,7 @@ describe_enum(
         outgoing_webhooks.WebhookDeliveryStatus.PENDING: "The worker will send the message, or send it again.",
         outgoing_webhooks.WebhookDeliveryStatus.DELIVERED: "The endpoint has accepted the message.",
         outgoing_webhooks.WebhookDeliveryStatus.FAILED: (
-            "The attempts or the days for the message are used up. An officer can have it sent again."
+            "The worker has used up the attempts or the days for the message. An officer can request another delivery."
         ),
     },
 )
@@ -929,7 +929,7 @@ describe_enum(
     description="These are the four factors of a risk assessment (45 CFR 164.402(2)).",
     values={
         breaches.BreachFactorKind.NATURE_AND_EXTENT: (
-            "The factor is the nature and the extent of the PHI, and how likely patients can be identified."
+            "The factor is the nature and the extent of the PHI, and the likelihood that patients can be identified."
         ),
         breaches.BreachFactorKind.UNAUTHORIZED_PERSON: (
             "The factor is the unauthorized person who used or received the PHI."
@@ -959,7 +959,7 @@ describe_enum(
             "A member of staff used PHI unintentionally and in good faith: 164.402(1)(i)."
         ),
         breaches.BreachDecision.INADVERTENT_DISCLOSURE: (
-            "An authorized person disclosed PHI by accident to another one: 164.402(1)(ii)."
+            "An authorized person disclosed PHI by accident to another authorized person: 164.402(1)(ii)."
         ),
         breaches.BreachDecision.NOT_RETAINED: (
             "The recipient could not have retained the PHI: 164.402(1)(iii)."
@@ -985,7 +985,7 @@ describe_enum(
     description="This is how law enforcement asked for a delay of notices (45 CFR 164.412).",
     values={
         breaches.DelayStatement.ORAL: "The statement was oral, so the delay lasts at most 30 days.",
-        breaches.DelayStatement.WRITTEN: "The statement was in writing and named the time.",
+        breaches.DelayStatement.WRITTEN: "The statement was in writing and named the end of the delay.",
     },
 )
 describe_enum(
@@ -1020,7 +1020,7 @@ describe_enum(
     description="This is the category of a violation, by the intent of the member of staff.",
     values={
         breaches.SanctionCategory.CARELESS: "The member violated the policy without intent.",
-        breaches.SanctionCategory.CURIOUS: "The member looked at data without need, and without a gain.",
+        breaches.SanctionCategory.CURIOUS: "The member looked at data without need, and not for a gain.",
         breaches.SanctionCategory.MALICIOUS: "The member acted for a gain or to harm somebody.",
     },
 )

@@ -52,10 +52,10 @@ class ObjectFetches:
         description="This says whether an imported access log covers a part of the period."
     )
     first_event_at: datetime | None = strawberry.field(
-        description="This is the time of the first event of these access logs. It is null without a log."
+        description="This is the time of the first event in the imported access logs. It is null without a log."
     )
     last_event_at: datetime | None = strawberry.field(
-        description="This is the time of the last event of these access logs. It is null without a log."
+        description="This is the time of the last event in the imported access logs. It is null without a log."
     )
     issued_count: int = strawberry.field(
         description="This is the number of URLs that were issued in the period, as the audit log says."

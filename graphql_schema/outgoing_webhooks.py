@@ -58,7 +58,7 @@ class WebhookDelivery(Node):
         description="This is the type of the event, such as `recording.ready`."
     )
     entity_type: str = strawberry.field(
-        description="This is the type of the entities with these ids, as in audit events, such as `recording`."
+        description="This is the type of the entities in `entityIds`, as in audit events, such as `recording`."
     )
     entity_ids: list[strawberry.ID] = strawberry.field(
         description="These are the ids in the message, at most 100."
@@ -96,7 +96,7 @@ class WebhookDeliveryFilter:
     )
 
 
-@strawberry.input(description="With this input, a compliance officer has a message sent again.")
+@strawberry.input(description="With this input, a compliance officer requests that a message is sent again.")
 class RedeliverWebhookInput:
     webhook_delivery_id: strawberry.ID = strawberry.field(
         description="The worker sends the message of the delivery with this id again."

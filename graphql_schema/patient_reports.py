@@ -49,8 +49,8 @@ class _ReportFilter:
 
 @strawberry.input(
     description=(
-        "This says what the access entries are about. Without a field, they are about the calling patient. Only one of "
-        "the fields can be given."
+        "This names the consultation or the access request that the access entries are about. If both fields are "
+        "omitted, the entries are about the calling patient. At most one field can be given."
     )
 )
 class AccessEntryFilter(_ReportFilter):
@@ -59,8 +59,8 @@ class AccessEntryFilter(_ReportFilter):
 
 @strawberry.input(
     description=(
-        "This says what the recording summaries are about. Without a field, they are about the calling patient. Only "
-        "one of the fields can be given."
+        "This names the consultation or the access request that the recording summaries are about. If both fields are "
+        "omitted, the summaries are about the calling patient. At most one field can be given."
     )
 )
 class RecordingSummaryFilter(_ReportFilter):
@@ -96,7 +96,7 @@ class AccessEntry(Node):
     )
     why: str | None = strawberry.field(
         description=(
-            "This says in words the purpose of the look, and the basis of the person's right to it. It is null if "
+            "This says in words the purpose of the access, and the basis of the person's right to it. It is null if "
             "the person was refused."
         )
     )
@@ -151,10 +151,11 @@ class RecordingSummary(Node):
     duration_seconds: float | None = strawberry.field(
         description="This is the duration of the recording. It is null until the recording has ended."
     )
-    fate: model.RecordingFate = strawberry.field(description="This says what became of the recording.")
+    fate: model.RecordingFate = strawberry.field(description="This says what happened to the recording.")
     text: str = strawberry.field(
         description=(
-            "This says in plain words what became of the recording and until when it is kept, in the reader's language."
+            "This says in plain words what happened to the recording and until when the practice keeps it, in the "
+            "reader's language."
         )
     )
     kept_until: datetime | None = strawberry.field(

@@ -69,15 +69,15 @@ class ReviewCase(Node):
     rule: model.ReviewRule = strawberry.field(description="This rule opened the case.")
     subject: User | None = strawberry.field(
         description=(
-            "This is the member of staff whose activity the case is about. It is null if the case is about nobody "
-            "of the staff."
+            "This is the member of staff whose activity the case is about. It is null if the case is about no member "
+            "of staff."
         )
     )
     status: model.ReviewCaseStatus = strawberry.field(description="This is the status of the case.")
     event_count: BigInt = strawberry.field(
         description=(
-            "This is the number of events that the case is about. The difference to `listedEventCount` is the number "
-            "of events that the case counts and does not list."
+            "This is the number of events that the case is about. The case lists only `listedEventCount` of these "
+            "events."
         )
     )
     listed_event_count: int = strawberry.field(

@@ -194,7 +194,7 @@ class Query:
         permissions.READ_RECORDING_REPORT,
         quota="pages",
         description=(
-            "Lists what was recorded of the calling patient, newest first: the time, the doctor, until when the "
+            "Lists the recordings of the calling patient, newest first: the time, the doctor, until when the "
             "practice keeps it, and the certificate of each destroyed recording."
         ),
     )
@@ -260,8 +260,9 @@ class Query:
         permissions.REPORT_FETCHES,
         quota="pages",
         description=(
-            "Returns what the bucket's access log says about a period, beside the issued URLs: reads of recordings and "
-            "exports for which no URL was issued. Without an imported access log, it is not evaluated."
+            "Returns a comparison of the bucket's access log with the issued URLs of a period. It lists the reads of "
+            "recordings and exports for which no URL was issued. Without an imported access log, the period is not "
+            "evaluated."
         ),
     )
     alerts = root_field(
@@ -288,7 +289,8 @@ class Query:
         quota="pages",
         description=(
             "Lists the requests to amend records, with their decisions and statements, newest first. A patient sees "
-            "those of their own record, a doctor those of their own consultations, and compliance all of them."
+            "those of their own record, a doctor sees those of their own consultations, and compliance sees all of "
+            "them."
         ),
     )
     released_copies = root_field(
@@ -297,8 +299,8 @@ class Query:
         quota="pages",
         description=(
             "Lists everything that left the system, newest first: download URLs, subtitles, PDFs of notes, copies for "
-            "patients, exports of the audit log, accountings, recorded disclosures, and what the worker gave to the "
-            "speech and language services."
+            "patients, exports of the audit log, accountings, recorded disclosures, and the data that the worker sent "
+            "to the speech and language services."
         ),
     )
     disclosures = root_field(
@@ -391,8 +393,8 @@ class Query:
         permissions.LIST_STAFF_ACCESS,
         quota="pages",
         description=(
-            "Lists the entries of one access review, newest staff member first: the roles, their last use, and what "
-            "the review decides."
+            "Lists the entries of one access review, newest staff member first: the role, the last use and the "
+            "decision for each member."
         ),
     )
     officer_proposals = root_field(
@@ -666,8 +668,8 @@ class Mutation:
         permissions.SET_CONSULTATION_LABEL,
         quota="pages",
         description=(
-            "Sets or removes the label of a consultation of the calling doctor. Its doctor and its patient read the "
-            "label. Idempotent by `consultationId` and `label`."
+            "Sets or removes the label of a consultation of the calling doctor. Only the doctor and the patient of the "
+            "consultation read the label. Idempotent by `consultationId` and `label`."
         ),
     )
     switch_transcription = root_field(
@@ -953,10 +955,10 @@ class Mutation:
         outgoing_webhook_fields.redeliver_webhook,
         permissions.REDELIVER_WEBHOOK,
         description=(
-            "Asks the worker to send a message to its endpoint again, with the same `webhook-id` and for the same "
-            "number of days as at first. An endpoint that answered 410 Gone is enabled again. Idempotent by "
-            "`webhookDeliveryId`: a repeated call changes nothing while the delivery is PENDING, and a receiver "
-            "recognises a repeated message by its `webhook-id`."
+            "Asks the worker to send a message to its endpoint again, with the same `webhook-id`. The worker retries "
+            "the message for as many days as the first time. An endpoint that answered 410 Gone is enabled again. "
+            "Idempotent by `webhookDeliveryId`: a repeated call changes nothing while the delivery is PENDING, and a "
+            "receiver recognises a repeated message by its `webhook-id`."
         ),
     )
     issue_audit_export_url = root_field(
@@ -1100,7 +1102,7 @@ class Mutation:
         quota="pages",
         description=(
             "Records a disclosure of a patient's information to somebody outside the practice (45 CFR 164.528). "
-            "Idempotent by `idempotencyKey`: a repeated call returns the disclosure of the first."
+            "Idempotent by `idempotencyKey`: a repeated call returns the disclosure of the first call."
         ),
     )
     suspend_disclosures = root_field(
@@ -1108,9 +1110,9 @@ class Mutation:
         permissions.SUSPEND_DISCLOSURES,
         quota="pages",
         description=(
-            "For an agency, suspends a patient's right to see the disclosures to it (45 CFR 164.528(a)(2)). The "
-            "disclosures appear again when the suspension ends. Idempotent by `idempotencyKey`: a repeated call "
-            "returns the suspension of the first."
+            "Suspends a patient's right to see the disclosures to an agency that asked for it (45 CFR 164.528(a)(2)). "
+            "The disclosures appear again when the suspension ends. Idempotent by `idempotencyKey`: a repeated call "
+            "returns the suspension of the first call."
         ),
     )
     lift_disclosure_suspension = root_field(
@@ -1194,7 +1196,7 @@ class Mutation:
         staff_access_fields.decide_staff_access,
         permissions.DECIDE_STAFF_ACCESS,
         description=(
-            "Changes what an OPEN review decides about one staff member. Idempotent by `reviewId`, `userId` and "
+            "Changes the decision of an OPEN review about one staff member. Idempotent by `reviewId`, `userId` and "
             "`decision`."
         ),
     )
@@ -1265,8 +1267,9 @@ class Mutation:
         share_fields.share_consultation,
         permissions.SHARE_CONSULTATION,
         description=(
-            "Shares a consultation with a colleague, who sees it and what was made from it until the share ends, and "
-            "downloads nothing. Idempotent by `idempotencyKey`: a repeated call returns the share of the first call."
+            "Shares a consultation with a colleague. Until the share ends, the colleague sees the consultation and the "
+            "data that was made from it, and can download nothing. Idempotent by `idempotencyKey`: a repeated call "
+            "returns the share of the first call."
         ),
     )
     end_share = root_field(

@@ -45,7 +45,7 @@ class Share(Node):
     began_at: datetime = strawberry.field(description="The share is valid from this time on.")
     ends_at: datetime = strawberry.field(description="This is the end of the term of the share.")
     ended_at: datetime | None = strawberry.field(
-        description="This is when the share ended before its term. It is null if it did not."
+        description="This is when the share ended before its term. It is null if the share did not end early."
     )
     ended_by: User | None = strawberry.field(
         description=(
@@ -54,7 +54,7 @@ class Share(Node):
         )
     )
     end_reason: model.ShareEndReason | None = strawberry.field(
-        description="This is why the share ended before its term. It is null if it did not."
+        description="This is why the share ended before its term. It is null if the share did not end early."
     )
     is_active: bool = strawberry.field(description="This says whether the share gives access now.")
 

@@ -37,7 +37,7 @@ VERBS: Final = frozenset(
         attributes chose compares conclude concludes cover cites covered gave lacks mentions mention seem seems
         assign assigned assigns accessed tried treat broke enrolled decided evaluated evaluates matched
         stay suggests support supports tell tells told wait watch
-        appear authorized excepts inserts lies needed permitted required
+        appear authorized count counts died excepts got inserts lies needed permitted required started
         """,
     )
 )

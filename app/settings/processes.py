@@ -100,8 +100,10 @@ class ApiSettings(
     metrics_host: str = Field(
         "127.0.0.1",
         min_length=1,
-        description="The address at which `resguardo serve` answers `GET /metrics`. The metrics need no token, so "
-        "everyone who reaches another address than loopback can read them.",
+        description=(
+            "The address at which `resguardo serve` answers `GET /metrics`. The metrics need no token. If this is not "
+            "a loopback address, everyone who reaches the address can read the metrics."
+        ),
     )
     metrics_port: int = Field(
         9464,
@@ -165,8 +167,10 @@ class ApiSettings(
     )
     patient_report_names: Literal["role", "name"] = Field(
         "role",
-        description="How patients read who looked at their record: `role` (such as `Your doctor`), or `name` for the "
-        "name that compliance has published, with the role.",
+        description=(
+            "How a patient's report names the people who looked at the record: `role` (such as `Your doctor`), or "
+            "`name` for the name that compliance has published, with the role."
+        ),
     )
     prices_as_of: str = Field(
         "2025",

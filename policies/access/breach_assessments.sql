@@ -1,5 +1,5 @@
 -- Breach assessments and sanctions: compliance officers read them, except those of which they are the subject.
--- Functions alone write the rows, and check the same.
+-- Functions alone write the rows, and refuse an officer who is the subject.
 
 select private.reset_access('resguardo.breach_assessments');
 alter table resguardo.breach_assessments enable row level security;
