@@ -1148,6 +1148,76 @@ $$;
 create constraint trigger pending_audit_rows_write after insert on private.pending_audit_rows
 deferrable initially deferred for each row execute function private.write_pending_audit_row();
 
+-- The encrypted fields of a page that the running transaction has read. The statement that shows the page writes the
+-- audit row, and not the function that returns a field, because one row names a whole page. At the commit, a trigger
+-- checks that the row was written.
+create table private.shown_fields (
+    transaction_id xid8 not null default pg_current_xact_id(),
+    field text not null,
+    action text not null,
+    entity_type text not null,
+    entity_ids uuid[] not null,
+    constraint shown_fields_pkey primary key (transaction_id, field)
+);
+comment on table private.shown_fields is
+'The encrypted fields of a page that the running transaction has read. The table is empty between transactions.';
+
+-- Requires that the running transaction writes an audit row which names the field. If the transaction writes none, the
+-- commit writes one with the given action, which names the entities.
+create function private.require_audit_of(field text, action text, entity_type text, entity uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    insert into private.shown_fields as s (field, action, entity_type, entity_ids)
+    values (require_audit_of.field, require_audit_of.action, require_audit_of.entity_type, array[entity])
+    on conflict (transaction_id, field) do update set entity_ids = s.entity_ids || excluded.entity_ids;
+end
+$$;
+
+-- Writes an audit row about a field that the transaction has read, unless the transaction has already written a row
+-- that names the field. No transaction can therefore read the field without an audit row.
+create function private.audit_shown_field() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    shown private.shown_fields;
+begin
+    delete from private.shown_fields as s
+    where s.transaction_id = new.transaction_id and s.field = new.field
+    returning s.* into shown;
+    if exists (
+        select from (
+            select e.fields, e.xmin as written_by from audit.events as e
+            where e.actor_id = private.uid() order by e.recorded_at desc limit 20
+        ) as n
+        where n.written_by = pg_current_xact_id()::xid
+            and exists (select from unnest(n.fields) as f (name) where f.name ~ ('(^|[.])' || shown.field || '$'))
+    ) then
+        return null;
+    end if;
+    perform private.write_audit(
+        shown.action, 'ALLOWED', null, shown.entity_type, shown.entity_ids,
+        array(
+            select distinct p.id from unnest(shown.entity_ids) as e (id)
+            cross join lateral private.subjects_of(shown.entity_type, e.id) as s
+            cross join lateral unnest(s.patient_ids) as p (id)
+        ),
+        array(
+            select distinct c.id from unnest(shown.entity_ids) as e (id)
+            cross join lateral private.subjects_of(shown.entity_type, e.id) as s
+            cross join lateral unnest(s.consultation_ids) as c (id)
+        ),
+        array[shown.field], cardinality(shown.entity_ids), null
+    );
+    return null;
+end
+$$;
+
+create constraint trigger shown_fields_audit after insert on private.shown_fields
+deferrable initially deferred for each row execute function private.audit_shown_field();
+alter table private.shown_fields enable always trigger shown_fields_audit;
+
 -- Writes the pending audit row of an action, with the entities and fields that a read of the changed entity shows.
 -- Returns false if the transaction has no pending audit row of the action.
 create function private.complete_audit_row(

@@ -20,50 +20,6 @@ create index consultation_labels_patient_idx on private.consultation_labels (pat
 create index consultation_labels_consultation_idx on private.consultation_labels (consultation_id, patient_id);
 create index consultation_labels_changed_by_idx on private.consultation_labels (changed_by);
 
--- The consultations whose labels the running transaction has read. `label_of` itself writes no audit row: the statement
--- that shows a page of consultations writes one row for the page. At the commit, a trigger checks that the row was
--- written.
-create table private.shown_labels (
-    transaction_id xid8 constraint shown_labels_pkey primary key default pg_current_xact_id(),
-    consultation_ids uuid[] not null
-);
-comment on table private.shown_labels is
-'The consultations whose labels the running transaction has read. The table is empty between transactions.';
-
--- Writes an audit row about the labels that the transaction has read, unless the transaction has already written a row
--- that names the field. No transaction can therefore read labels without an audit row.
-create function private.audit_labels() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    shown private.shown_labels;
-begin
-    delete from private.shown_labels as s where s.transaction_id = new.transaction_id returning s.* into shown;
-    if exists (
-        select from (
-            select e.fields, e.xmin as written_by from audit.events as e
-            where e.actor_id = private.uid() order by e.recorded_at desc limit 20
-        ) as n
-        where n.written_by = pg_current_xact_id()::xid
-            and exists (select from unnest(n.fields) as f (name) where f.name ~ '(^|[.])label$')
-    ) then
-        return null;
-    end if;
-    perform private.write_audit(
-        'consultation.read', 'ALLOWED', null, 'consultation', shown.consultation_ids,
-        array(
-            select distinct c.patient_id from resguardo.consultations as c where c.id = any (shown.consultation_ids)
-        ),
-        shown.consultation_ids, array['label'], cardinality(shown.consultation_ids), null
-    );
-    return null;
-end
-$$;
-
-create constraint trigger shown_labels_audit after insert on private.shown_labels
-deferrable initially deferred for each row execute function private.audit_labels();
-alter table private.shown_labels enable always trigger shown_labels_audit;
-
 -- Returns the encrypted label of a consultation with the patient's wrapped data key, to the doctor and the patient of
 -- the consultation. Returns null for everybody else, and for a consultation without a label.
 create function private.label_of(of_consultation uuid) returns jsonb
@@ -86,8 +42,7 @@ begin
     inner join private.patient_keys as k on k.patient_id = l.patient_id
     where l.consultation_id = of_consultation and private.is_own_consultation(of_consultation);
     if found_label is not null then
-        insert into private.shown_labels as s (consultation_ids) values (array[of_consultation])
-        on conflict (transaction_id) do update set consultation_ids = s.consultation_ids || excluded.consultation_ids;
+        perform private.require_audit_of('label', 'consultation.read', 'consultation', of_consultation);
     end if;
     return found_label;
 end

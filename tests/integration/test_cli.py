@@ -591,15 +591,18 @@ def test_reconcile_does_one_pass_and_counts_what_it_found(run: Run, environment:
 
 
 def test_reconcile_beside_a_worker_that_leads_is_harmless(
-    run: Run, running_stack: Stack, environment: dict[str, str], tmp_path: Path
+    run: Run, environment: dict[str, str], project: ProjectUrls, tmp_path: Path
 ) -> None:
+    """The worker uses a database of its own. `resguardo check` would report that the worker no longer leads."""
+    own = _of_project(environment, project)
+    assert run(own, "migrate").exit_code == 0
     log = tmp_path / "worker.log"
-    with child("app.cli", ("worker",), log=log, environment=environment, ready_url=None):
+    with child("app.cli", ("worker",), log=log, environment=own, ready_url=None):
         deadline = time.monotonic() + 30
         while "this worker leads: " not in log.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        result = run(environment, "reconcile")
+        result = run(own, "reconcile")
     assert (result.exit_code, _found(result)["problems"]) == (0, 0)
 
 

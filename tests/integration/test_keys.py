@@ -372,8 +372,8 @@ def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(databas
     assert set(sources) == giving | of_the_index | {
         "keys_of",  # only the functions that open notes may call it
         "gather_note_draft",  # its callers write the audit row before they return what it has read
-        "topics_of",  # it writes to private.shown_topics, whose trigger writes the audit row
-        "label_of",  # it writes to private.shown_labels, whose trigger writes the audit row
+        "topics_of",  # private.require_audit_of makes the commit write the audit row
+        "label_of",  # private.require_audit_of makes the commit write the audit row
         "make_recording_key",
         "rewrap_recording_keys",
         "shred_keys",
@@ -381,8 +381,8 @@ def test_law_1_wrapped_keys_leave_the_database_after_the_audit_row_alone(databas
         "destroy_due_notes",
         "rewrap_patient_keys",
     }
-    assert "insert into private.shown_topics" in sources["topics_of"]
-    assert "insert into private.shown_labels" in sources["label_of"]
+    assert "private.require_audit_of(" in sources["topics_of"]
+    assert "private.require_audit_of(" in sources["label_of"]
     for name in giving:
         source = sources[name]
         writes = (

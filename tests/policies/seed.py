@@ -529,12 +529,12 @@ def _queue(connection: Connection) -> None:
         "insert into private.word_index_key (wrapped_key, root_key_id) values (%s, 'first')", [bytes(40)]
     )
     # A commit deletes every search, so the search stays only without the trigger that does it
-    connection.execute("alter table private.shown_topics disable trigger shown_topics_audit")
-    connection.execute("insert into private.shown_topics (recording_ids) values ('{}')")
-    connection.execute("alter table private.shown_topics enable always trigger shown_topics_audit")
-    connection.execute("alter table private.shown_labels disable trigger shown_labels_audit")
-    connection.execute("insert into private.shown_labels (consultation_ids) values ('{}')")
-    connection.execute("alter table private.shown_labels enable always trigger shown_labels_audit")
+    connection.execute("alter table private.shown_fields disable trigger shown_fields_audit")
+    connection.execute(
+        "insert into private.shown_fields (field, action, entity_type, entity_ids)"
+        " values ('topics', 'insights.read', 'recording', '{}')"
+    )
+    connection.execute("alter table private.shown_fields enable always trigger shown_fields_audit")
     connection.execute("alter table private.searches disable trigger searches_write_audit")
     connection.execute(
         "insert into private.searches (recording_ids, patient_ids, consultation_ids, fields)"

@@ -14,10 +14,10 @@ OPEN = "select * from private.open_insights(%s, %s, '[]', '{insights}')"
 GIVE_TEXT = {
     "open_insights": "private.find_insights(",
     "begin_insights": "private.write_audit(",
-    "topics_of": "insert into private.shown_topics",
+    "topics_of": "private.require_audit_of(",
 }
 """The functions that return encrypted insights or answers, and the call in each that writes the audit row. The commit
-of a read of topics requires its audit row, with a trigger of `private.shown_topics` (test_questions.py).
+of a read of topics requires its audit row, with a trigger of `private.shown_fields` (test_questions.py).
 """
 GIVE_NONE = {
     "gather_note_draft", "note_draft_version",  # test_law_1_note_drafts.py tests their callers

@@ -156,7 +156,7 @@ def test_law_1_topics_that_no_statement_audits_are_audited_at_the_commit(asked: 
     with acting(asked, OWNER) as doctor:
         assert value(doctor, "select private.topics_of(%s) ->> 'root_key'", READY) == "first"
     assert _topic_rows(asked) == [("insights.read", [str(READY)], ["topics"])]
-    assert _rows(asked, "select recording_ids from private.shown_topics where recording_ids <> '{}'") == []
+    assert _rows(asked, "select entity_ids from private.shown_fields where entity_ids <> '{}'") == []
 
 
 def test_law_1_audited_topics_have_no_second_row(asked: Database) -> None:
