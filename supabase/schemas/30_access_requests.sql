@@ -408,6 +408,19 @@ begin
 end
 $$;
 
+-- Raises RG409 (extended_already, past_due) if the deadline of a patient's request was extended before, or has passed.
+create function private.require_extendable(extended_at timestamptz, due_on date) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if extended_at is not null then
+        raise exception 'extended_already' using errcode = 'RG409';
+    elsif private.today() > due_on then
+        raise exception 'past_due' using errcode = 'RG409';
+    end if;
+end
+$$;
+
 -- Extends the deadline of an access request once, by at most 30 days, if a compliance officer asks for this on or
 -- before the due day. Raises RG409 (access_request_closed, review_pending, extended_already, past_due).
 create function private.extend_access_request(
@@ -426,11 +439,8 @@ begin
         raise exception 'access_request_closed' using errcode = 'RG409';
     elsif wanted.status = 'OPEN' and wanted.review_asked_at is not null then
         raise exception 'review_pending' using errcode = 'RG409';
-    elsif wanted.extended_at is not null then
-        raise exception 'extended_already' using errcode = 'RG409';
-    elsif private.today() > wanted.due_on then
-        raise exception 'past_due' using errcode = 'RG409';
     end if;
+    perform private.require_extendable(wanted.extended_at, wanted.due_on);
     update resguardo.access_requests as a
     set due_on = a.due_on + days, extension_reason = reason, extended_at = private.now()
     where a.id = of_request returning a.* into wanted;

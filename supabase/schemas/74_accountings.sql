@@ -181,11 +181,8 @@ begin
         return null;
     elsif wanted.status <> 'OPEN' then
         raise exception 'accounting_request_closed' using errcode = 'RG409';
-    elsif wanted.extended_at is not null then
-        raise exception 'extended_already' using errcode = 'RG409';
-    elsif private.today() > wanted.due_on then
-        raise exception 'past_due' using errcode = 'RG409';
     end if;
+    perform private.require_extendable(wanted.extended_at, wanted.due_on);
     update resguardo.accounting_requests as a
     set due_on = a.due_on + days, extension_reason = reason, extended_at = private.now()
     where a.id = of_request;
