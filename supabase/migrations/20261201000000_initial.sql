@@ -1830,6 +1830,76 @@ $$;
 create constraint trigger pending_audit_rows_write after insert on private.pending_audit_rows
 deferrable initially deferred for each row execute function private.write_pending_audit_row();
 
+-- The encrypted fields of a page that the running transaction has read. The statement that shows the page writes the
+-- audit row, and not the function that returns a field, because one row names a whole page. At the commit, a trigger
+-- checks that the row was written.
+create table private.shown_fields (
+    transaction_id xid8 not null default pg_current_xact_id(),
+    field text not null,
+    action text not null,
+    entity_type text not null,
+    entity_ids uuid[] not null,
+    constraint shown_fields_pkey primary key (transaction_id, field)
+);
+comment on table private.shown_fields is
+'The encrypted fields of a page that the running transaction has read. The table is empty between transactions.';
+
+-- Requires that the running transaction writes an audit row which names the field. If the transaction writes none, the
+-- commit writes one with the given action, which names the entities.
+create function private.require_audit_of(field text, action text, entity_type text, entity uuid) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    insert into private.shown_fields as s (field, action, entity_type, entity_ids)
+    values (require_audit_of.field, require_audit_of.action, require_audit_of.entity_type, array[entity])
+    on conflict (transaction_id, field) do update set entity_ids = s.entity_ids || excluded.entity_ids;
+end
+$$;
+
+-- Writes an audit row about a field that the transaction has read, unless the transaction has already written a row
+-- that names the field. No transaction can therefore read the field without an audit row.
+create function private.audit_shown_field() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    shown private.shown_fields;
+begin
+    delete from private.shown_fields as s
+    where s.transaction_id = new.transaction_id and s.field = new.field
+    returning s.* into shown;
+    if exists (
+        select from (
+            select e.fields, e.xmin as written_by from audit.events as e
+            where e.actor_id = private.uid() order by e.recorded_at desc limit 20
+        ) as n
+        where n.written_by = pg_current_xact_id()::xid
+            and exists (select from unnest(n.fields) as f (name) where f.name ~ ('(^|[.])' || shown.field || '$'))
+    ) then
+        return null;
+    end if;
+    perform private.write_audit(
+        shown.action, 'ALLOWED', null, shown.entity_type, shown.entity_ids,
+        array(
+            select distinct p.id from unnest(shown.entity_ids) as e (id)
+            cross join lateral private.subjects_of(shown.entity_type, e.id) as s
+            cross join lateral unnest(s.patient_ids) as p (id)
+        ),
+        array(
+            select distinct c.id from unnest(shown.entity_ids) as e (id)
+            cross join lateral private.subjects_of(shown.entity_type, e.id) as s
+            cross join lateral unnest(s.consultation_ids) as c (id)
+        ),
+        array[shown.field], cardinality(shown.entity_ids), null
+    );
+    return null;
+end
+$$;
+
+create constraint trigger shown_fields_audit after insert on private.shown_fields
+deferrable initially deferred for each row execute function private.audit_shown_field();
+alter table private.shown_fields enable always trigger shown_fields_audit;
+
 -- Writes the pending audit row of an action, with the entities and fields that a read of the changed entity shows.
 -- Returns false if the transaction has no pending audit row of the action.
 create function private.complete_audit_row(
@@ -8519,6 +8589,19 @@ begin
 end
 $$;
 
+-- Raises RG409 (extended_already, past_due) if the deadline of a patient's request was extended before, or has passed.
+create function private.require_extendable(extended_at timestamptz, due_on date) returns void
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if extended_at is not null then
+        raise exception 'extended_already' using errcode = 'RG409';
+    elsif private.today() > due_on then
+        raise exception 'past_due' using errcode = 'RG409';
+    end if;
+end
+$$;
+
 -- Extends the deadline of an access request once, by at most 30 days, if a compliance officer asks for this on or
 -- before the due day. Raises RG409 (access_request_closed, review_pending, extended_already, past_due).
 create function private.extend_access_request(
@@ -8537,11 +8620,8 @@ begin
         raise exception 'access_request_closed' using errcode = 'RG409';
     elsif wanted.status = 'OPEN' and wanted.review_asked_at is not null then
         raise exception 'review_pending' using errcode = 'RG409';
-    elsif wanted.extended_at is not null then
-        raise exception 'extended_already' using errcode = 'RG409';
-    elsif private.today() > wanted.due_on then
-        raise exception 'past_due' using errcode = 'RG409';
     end if;
+    perform private.require_extendable(wanted.extended_at, wanted.due_on);
     update resguardo.access_requests as a
     set due_on = a.due_on + days, extension_reason = reason, extended_at = private.now()
     where a.id = of_request returning a.* into wanted;
@@ -16637,49 +16717,6 @@ $$;
 -- The topics of insights, which a list of recordings may show. They are encrypted apart from the insights, so that a
 -- page of recordings decrypts little.
 
--- The recordings whose topics the running transaction has read. The statement that shows a recording writes the audit
--- row, and not `topics_of`, because one row names a whole page. At the commit, a trigger checks that the row was
--- written.
-create table private.shown_topics (
-    transaction_id xid8 constraint shown_topics_pkey primary key default pg_current_xact_id(),
-    recording_ids uuid[] not null
-);
-comment on table private.shown_topics is
-'The recordings whose topics the running transaction has read. The table is empty between transactions.';
-
--- Writes an audit row about the topics that the transaction has read, unless the transaction has already written a row
--- that names the field. No transaction can therefore read topics without an audit row.
-create function private.audit_topics() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    shown private.shown_topics;
-begin
-    delete from private.shown_topics as s where s.transaction_id = new.transaction_id returning s.* into shown;
-    if exists (
-        select from (
-            select e.fields, e.xmin as written_by from audit.events as e
-            where e.actor_id = private.uid() order by e.recorded_at desc limit 20
-        ) as n
-        where n.written_by = pg_current_xact_id()::xid
-            and exists (select from unnest(n.fields) as f (name) where f.name ~ '(^|[.])topics$')
-    ) then
-        return null;
-    end if;
-    perform private.write_audit(
-        'insights.read', 'ALLOWED', null, 'recording', shown.recording_ids,
-        array(select distinct r.patient_id from resguardo.recordings as r where r.id = any (shown.recording_ids)),
-        array(select distinct r.consultation_id from resguardo.recordings as r where r.id = any (shown.recording_ids)),
-        array['topics'], cardinality(shown.recording_ids), null
-    );
-    return null;
-end
-$$;
-
-create constraint trigger shown_topics_audit after insert on private.shown_topics
-deferrable initially deferred for each row execute function private.audit_topics();
-alter table private.shown_topics enable always trigger shown_topics_audit;
-
 -- Returns the encrypted topics of the calling doctor's own recording, with their generation, the recording's wrapped
 -- data key and the numbers of the dismissed lines. Returns null for everybody else, for a recording without readable
 -- insights, and for one that is to be destroyed.
@@ -16709,8 +16746,7 @@ begin
         and private.sees_consultation(i.doctor_id, i.consultation_id)
         and not private.is_to_be_destroyed(of_recording);
     if found_topics is not null then
-        insert into private.shown_topics as s (recording_ids) values (array[of_recording])
-        on conflict (transaction_id) do update set recording_ids = s.recording_ids || excluded.recording_ids;
+        perform private.require_audit_of('topics', 'insights.read', 'recording', of_recording);
     end if;
     return found_topics;
 end
@@ -20523,11 +20559,8 @@ begin
         return null;
     elsif wanted.status <> 'OPEN' then
         raise exception 'amendment_decided' using errcode = 'RG409';
-    elsif wanted.extended_at is not null then
-        raise exception 'extended_already' using errcode = 'RG409';
-    elsif private.today() > wanted.due_on then
-        raise exception 'past_due' using errcode = 'RG409';
     end if;
+    perform private.require_extendable(wanted.extended_at, wanted.due_on);
     update resguardo.amendments as a
     set due_on = a.due_on + days, extension_reason = reason, extended_at = private.now()
     where a.id = of_amendment;
@@ -21824,50 +21857,6 @@ create index consultation_labels_patient_idx on private.consultation_labels (pat
 create index consultation_labels_consultation_idx on private.consultation_labels (consultation_id, patient_id);
 create index consultation_labels_changed_by_idx on private.consultation_labels (changed_by);
 
--- The consultations whose labels the running transaction has read. `label_of` itself writes no audit row: the statement
--- that shows a page of consultations writes one row for the page. At the commit, a trigger checks that the row was
--- written.
-create table private.shown_labels (
-    transaction_id xid8 constraint shown_labels_pkey primary key default pg_current_xact_id(),
-    consultation_ids uuid[] not null
-);
-comment on table private.shown_labels is
-'The consultations whose labels the running transaction has read. The table is empty between transactions.';
-
--- Writes an audit row about the labels that the transaction has read, unless the transaction has already written a row
--- that names the field. No transaction can therefore read labels without an audit row.
-create function private.audit_labels() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-declare
-    shown private.shown_labels;
-begin
-    delete from private.shown_labels as s where s.transaction_id = new.transaction_id returning s.* into shown;
-    if exists (
-        select from (
-            select e.fields, e.xmin as written_by from audit.events as e
-            where e.actor_id = private.uid() order by e.recorded_at desc limit 20
-        ) as n
-        where n.written_by = pg_current_xact_id()::xid
-            and exists (select from unnest(n.fields) as f (name) where f.name ~ '(^|[.])label$')
-    ) then
-        return null;
-    end if;
-    perform private.write_audit(
-        'consultation.read', 'ALLOWED', null, 'consultation', shown.consultation_ids,
-        array(
-            select distinct c.patient_id from resguardo.consultations as c where c.id = any (shown.consultation_ids)
-        ),
-        shown.consultation_ids, array['label'], cardinality(shown.consultation_ids), null
-    );
-    return null;
-end
-$$;
-
-create constraint trigger shown_labels_audit after insert on private.shown_labels
-deferrable initially deferred for each row execute function private.audit_labels();
-alter table private.shown_labels enable always trigger shown_labels_audit;
-
 -- Returns the encrypted label of a consultation with the patient's wrapped data key, to the doctor and the patient of
 -- the consultation. Returns null for everybody else, and for a consultation without a label.
 create function private.label_of(of_consultation uuid) returns jsonb
@@ -21890,8 +21879,7 @@ begin
     inner join private.patient_keys as k on k.patient_id = l.patient_id
     where l.consultation_id = of_consultation and private.is_own_consultation(of_consultation);
     if found_label is not null then
-        insert into private.shown_labels as s (consultation_ids) values (array[of_consultation])
-        on conflict (transaction_id) do update set consultation_ids = s.consultation_ids || excluded.consultation_ids;
+        perform private.require_audit_of('label', 'consultation.read', 'consultation', of_consultation);
     end if;
     return found_label;
 end
@@ -22436,11 +22424,8 @@ begin
         return null;
     elsif wanted.status <> 'OPEN' then
         raise exception 'accounting_request_closed' using errcode = 'RG409';
-    elsif wanted.extended_at is not null then
-        raise exception 'extended_already' using errcode = 'RG409';
-    elsif private.today() > wanted.due_on then
-        raise exception 'past_due' using errcode = 'RG409';
     end if;
+    perform private.require_extendable(wanted.extended_at, wanted.due_on);
     update resguardo.accounting_requests as a
     set due_on = a.due_on + days, extension_reason = reason, extended_at = private.now()
     where a.id = of_request;

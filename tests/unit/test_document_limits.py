@@ -132,7 +132,7 @@ HOSTILE = {
     ),
     "wide fragment at each root field": "{ "
     + " ".join(f"r{n}: items {{ ...f }}" for n in range(10))
-    + f" }} fragment f on Item {{ {'id name ' * 12} }}",
+    + f" }} fragment f on Item {{ {'id name ' * 13} }}",
     "deep": "{ " + "items { " * 100 + "id" + " }" * 101,
     "deep in fragments": "{ ...f0 } "
     + " ".join(f"fragment f{n} on Item {{ items {{ items {{ ...f{n + 1} }} }} }}" for n in range(9))
